@@ -1,0 +1,1 @@
+//! keepfast-sql

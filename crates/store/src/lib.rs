@@ -1,0 +1,18 @@
+//! The trait family that every store implements, so that the engine sees a store only through it.
+//!
+//! A [`Store`] opens a [`Cut`](cut::OpenCut) over tables, reads partitions and changes at it, proves its own counts,
+//! and takes rows back through a [`Load`](load::Load). Capabilities are asked for, never guessed from a store's name.
+//! Every implementation passes the suite in [`conformance`]; [`awkward`] is the store that is hardest on callers.
+
+pub mod cut;
+pub mod error;
+pub mod load;
+pub mod store;
+
+pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
+pub use error::StoreError;
+pub use load::{Load, LoadMode, LoadOptions, LoadedPart, Published, UndoToken};
+pub use store::{Capabilities, CutKind, CutOptions, PublishKind, Store, TableInfo};
+
+/// Result of a store's call.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;

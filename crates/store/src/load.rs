@@ -1,0 +1,93 @@
+//! Rows on their way back into a store.
+
+use crate::Result;
+use crate::cut::{BatchStream, OpenCut};
+use async_trait::async_trait;
+use keepfast_model::{Digest, RunId, TableName, TableSchema, point::Dependent};
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// What happens with a table of the target's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadMode {
+    /// It must not exist.
+    Create,
+    /// It is kept under another name, and the loaded one takes its place.
+    Replace,
+    /// Loaded rows are put over its rows of equal key; a table that does not exist is created.
+    Merge,
+}
+
+/// One table to load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoadTable {
+    /// Where it goes.
+    pub target: TableName,
+    /// Its columns and key; column ids are kept.
+    pub schema: TableSchema,
+    /// What comes back with it.
+    pub dependents: Vec<Dependent>,
+    /// What happens with an existing one.
+    pub mode: LoadMode,
+    /// Restore's `<table>__replaced_<seq>_<n>`: the `<seq>` of it. The store chooses `<n>`.
+    pub replaced_tag: String,
+}
+
+/// What to load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoadOptions {
+    /// The run it belongs to; a sweep knows by it what was left behind.
+    pub run: RunId,
+    /// The tables, published together.
+    pub tables: Vec<LoadTable>,
+}
+
+/// What one part of a load wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedPart {
+    /// The part's number in its table, from 0.
+    pub part: u32,
+    /// Digest of the rows as they were given.
+    pub digest: Digest,
+    /// What the store needs to find what it wrote; opaque.
+    pub token: serde_json::Value,
+}
+
+/// What a publication did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// For each table in order: the name under which the replaced one is kept.
+    pub replaced: Vec<Option<TableName>>,
+    /// How to undo it.
+    pub undo: UndoToken,
+}
+
+/// What [`Store::undo`](crate::Store::undo) needs; opaque and free of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UndoToken(pub serde_json::Value);
+
+/// A load under way. Dropped without [`Load::publish`], it leaves nothing visible.
+#[async_trait]
+pub trait Load: Debug + Send + Sync {
+    /// What [`Store::attach_load`](crate::Store::attach_load) needs in another process; none where only this one can.
+    fn token(&self) -> Option<serde_json::Value>;
+
+    /// Writes one part of one table: physical batches of its schema, in key order where the source gives it.
+    /// Writing a part twice is the same as once; parts of a table have disjoint keys and ascend with their numbers.
+    async fn write_part(&self, table: &TableName, part: u32, rows: BatchStream) -> Result<LoadedPart>;
+
+    /// Takes the parts of all tables together: after it the load can be read and published.
+    async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()>;
+
+    /// Reads what was loaded, before it is visible, under the target names. With [`LoadMode::Merge`] it is the merged table.
+    async fn open_cut(&self) -> Result<Arc<dyn OpenCut>>;
+
+    /// Makes it visible as the store's capability says.
+    async fn publish(&self) -> Result<Published>;
+
+    /// Removes what was loaded.
+    async fn abandon(&self) -> Result<()>;
+}
