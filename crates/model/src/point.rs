@@ -93,6 +93,9 @@ pub struct TablePoint {
     pub bytes_new: ByteCount,
     /// Proof of completeness.
     pub certificate: Certificate,
+    /// How its segments are encrypted; fixed for the table's life in this vault.
+    #[serde(default)]
+    pub encryption: Encryption,
     /// Store definitions that come back with the table (indexes, views, …), as the store's own text.
     #[serde(default)]
     pub dependents: Vec<Dependent>,
@@ -100,6 +103,22 @@ pub struct TablePoint {
     pub target_rows: u32,
     /// The writer profile's identity.
     pub profile: Hash256,
+}
+
+/// How a table's segments are encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum Encryption {
+    /// Ordinary Parquet.
+    #[default]
+    None,
+    /// Plaintext footer; these columns under their own keys, without statistics or key bounds in clear.
+    Columns {
+        /// Secret columns by id.
+        columns: Vec<crate::ids::ColumnId>,
+    },
+    /// Everything, the footer too.
+    Full,
 }
 
 /// What must come back with a table.
