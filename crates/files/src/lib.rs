@@ -1,0 +1,1 @@
+//! Import and export of CSV, JSON lines and Parquet files.

@@ -1,0 +1,1 @@
+//! Object stores behind URLs, and a folder whose writes are durable.

@@ -1,0 +1,221 @@
+//! From text to the tokens of single statements: cutting at `;`, places, and the limits that keep trees shallow.
+//!
+//! Invariant: a statement that leaves here makes no tree deeper than [`MAX_DEPTH`] allows, whatever it holds. The
+//! parser guards its own recursion, but chains such as `1 + 1 + …` are loops for it and deep trees for everybody who
+//! walks, copies or drops the result.
+
+use crate::error::{SqlError, TextPosition};
+use sqlparser::dialect::{Dialect, GenericDialect};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use std::any::TypeId;
+
+/// How many brackets may stand inside each other.
+const MAX_NESTING: usize = 120;
+/// How many words and operators may stand between two commas, over all brackets that are open.
+const MAX_DEPTH: usize = 6_000;
+
+/// How characters become words: as DataFusion reads them, but the text of a comment stays a comment.
+///
+/// Only the tokenizer sees this dialect; sqlparser's parser gets [`GenericDialect`] itself.
+#[derive(Debug)]
+struct Lexis;
+
+impl Dialect for Lexis {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<GenericDialect>()
+    }
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        GenericDialect.is_delimited_identifier_start(ch)
+    }
+    fn is_identifier_start(&self, ch: char) -> bool {
+        GenericDialect.is_identifier_start(ch)
+    }
+    fn is_identifier_part(&self, ch: char) -> bool {
+        GenericDialect.is_identifier_part(ch)
+    }
+    fn supports_unicode_string_literal(&self) -> bool {
+        true
+    }
+    fn supports_nested_comments(&self) -> bool {
+        true
+    }
+    fn supports_string_escape_constant(&self) -> bool {
+        true
+    }
+    fn supports_pipe_operator(&self) -> bool {
+        GenericDialect.supports_pipe_operator()
+    }
+}
+
+/// The tokens of one statement, without white space and comments, and where they stand.
+#[derive(Debug)]
+pub(crate) struct Piece<'a> {
+    /// The input from the statement's first token on, up to the end of its last.
+    pub text: &'a str,
+    /// The tokens; at least one.
+    pub tokens: Vec<TokenWithSpan>,
+    /// Where the statement ends: behind its last token.
+    pub end: TextPosition,
+}
+
+/// Cuts a text into its statements. Empty statements are left out.
+///
+/// # Errors
+/// [`SqlError::Characters`] for what makes no token, [`SqlError::Depth`] for what nests too deeply.
+pub(crate) fn pieces(sql: &str) -> Result<Vec<Piece<'_>>, SqlError> {
+    let mut tokens = vec![];
+    let result = Tokenizer::new(&Lexis, sql).tokenize_with_location_into_buf(&mut tokens);
+    if let Err(error) = result {
+        // The error's own place is often the end of the input; what is wrong begins behind the last good token.
+        let at = tokens.last().map_or(TextPosition { line: 1, column: 1 }, |t| position(t.span.end));
+        return Err(SqlError::Characters { reason: characters(&error.message), at });
+    }
+    let mut walk = Walk::new(sql);
+    let mut pieces = vec![];
+    let mut current: Vec<TokenWithSpan> = vec![];
+    let mut start = 0;
+    let mut end = 0;
+    for token in tokens.into_iter().chain([TokenWithSpan::wrap(Token::SemiColon)]) {
+        match token.token {
+            Token::Whitespace(_) => {}
+            Token::SemiColon => {
+                if let Some(last) = current.last() {
+                    check_depth(&current)?;
+                    let end_position = position(last.span.end);
+                    pieces.push(Piece {
+                        text: &sql[start..end],
+                        tokens: std::mem::take(&mut current),
+                        end: end_position,
+                    });
+                }
+            }
+            _ => {
+                if current.is_empty() {
+                    start = walk.offset(token.span.start);
+                }
+                end = walk.offset(token.span.end);
+                current.push(token);
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+/// Whether a text can be carried out as it stands: it ends in `;`, or holds nothing but white space and comments. An
+/// interactive shell asks for another line while it is not. A text that no further line could complete (a broken
+/// escape) counts as complete, so that its error is shown.
+pub fn is_complete(input: &str) -> bool {
+    let mut tokens = vec![];
+    if let Err(error) = Tokenizer::new(&Lexis, input).tokenize_with_location_into_buf(&mut tokens) {
+        return !is_unclosed(&error.message);
+    }
+    tokens
+        .iter()
+        .rev()
+        .find(|t| !matches!(t.token, Token::Whitespace(_)))
+        .is_none_or(|t| t.token == Token::SemiColon)
+}
+
+/// Whether the tokenizer's message says that the input ended inside something.
+fn is_unclosed(message: &str) -> bool {
+    ["nterminated", "before EOF", "Unexpected EOF"].iter().any(|part| message.contains(part))
+}
+
+/// The tokenizer's message in our words.
+fn characters(message: &str) -> String {
+    if message.contains("comment") {
+        "a comment has no end; it begins".to_owned()
+    } else if message.contains("close delimiter") {
+        "a quoted name has no end; it begins".to_owned()
+    } else if is_unclosed(message) {
+        "a string has no end; it begins".to_owned()
+    } else {
+        format!("these characters make no word ({})", message.trim_end_matches('.'))
+    }
+}
+
+/// A place in our form.
+pub(crate) fn position(location: Location) -> TextPosition {
+    TextPosition { line: location.line, column: location.column }
+}
+
+/// Turns places that grow into byte offsets, in one pass over the text.
+struct Walk<'a> {
+    text: &'a str,
+    offset: usize,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, offset: 0, line: 1, column: 1 }
+    }
+
+    /// The offset of a place that is not before the last one asked for.
+    fn offset(&mut self, to: Location) -> usize {
+        let mut chars = self.text[self.offset..].chars();
+        while (self.line, self.column) < (to.line, to.column) {
+            // The tokenizer's rule: only a line feed ends a line.
+            match chars.next() {
+                Some('\n') => (self.line, self.column) = (self.line + 1, 1),
+                Some(_) => self.column += 1,
+                None => break,
+            }
+        }
+        self.offset = self.text.len() - chars.as_str().len();
+        self.offset
+    }
+}
+
+/// Refuses what would make a tree too deep: brackets inside each other, and long chains.
+///
+/// A comma ends every chain but that of set operations (`SELECT 1, 2 UNION SELECT 3, 4 UNION …`).
+fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
+    #[derive(Default)]
+    struct Level {
+        /// Words and operators since the last comma, and set operations since the bracket.
+        chain: usize,
+        /// Set operations since the bracket.
+        sets: usize,
+    }
+    let mut open: Vec<Level> = vec![];
+    let mut here = Level::default();
+    let mut around = 0;
+    let mut angles = 0_usize;
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                here.chain += 1;
+                around += here.chain;
+                open.push(std::mem::take(&mut here));
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => {
+                if let Some(outer) = open.pop() {
+                    around -= outer.chain;
+                    here = outer;
+                }
+            }
+            Token::Comma => here.chain = here.sets,
+            Token::Number(..) | Token::SingleQuotedString(_) => {}
+            other => {
+                here.chain += 1;
+                match other {
+                    Token::Lt => angles += 1,
+                    Token::Gt | Token::ShiftRight => angles = 0,
+                    Token::Word(Word {
+                        keyword: Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS,
+                        ..
+                    }) => here.sets += 1,
+                    _ => {}
+                }
+            }
+        }
+        // `ARRAY<ARRAY<…`: only `<` without any `>` between can nest.
+        if open.len() > MAX_NESTING || angles > MAX_NESTING || around + here.chain > MAX_DEPTH {
+            return Err(SqlError::Depth { at: position(token.span.start) });
+        }
+    }
+    Ok(())
+}
