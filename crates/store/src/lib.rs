@@ -7,6 +7,8 @@
 pub mod cut;
 pub mod error;
 pub mod load;
+pub mod random;
+pub mod sample;
 pub mod store;
 
 pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
