@@ -5,6 +5,7 @@
 //! Every implementation passes the suite in [`conformance`]; [`awkward`] is the store that is hardest on callers.
 
 pub mod cut;
+pub mod edit;
 pub mod error;
 pub mod load;
 pub mod random;
@@ -12,6 +13,7 @@ pub mod sample;
 pub mod store;
 
 pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
+pub use edit::{Edit, OnDuplicate, TableEdit};
 pub use error::StoreError;
 pub use load::{Load, LoadMode, LoadOptions, LoadedPart, Published, UndoToken};
 pub use store::{Capabilities, CutKind, CutOptions, PublishKind, Store, TableInfo};

@@ -108,6 +108,11 @@ pub trait Store: Debug + Display + Send + Sync {
     /// Puts back what a publication replaced. A second undo of the same token is refused.
     async fn undo(&self, token: &UndoToken) -> Result<()>;
 
+    /// Its side for row by row changes; none where SQL statements cannot write to it.
+    fn edit(&self) -> Option<&dyn crate::edit::Edit> {
+        None
+    }
+
     /// Removes what crashed runs left behind; returns what it removed, one line each.
     async fn sweep(&self) -> Result<Vec<String>>;
 }
