@@ -69,9 +69,16 @@ pub struct ProofRequest {
 /// A cut that is held open.
 ///
 /// Dropping it releases it as well as a drop can; [`OpenCut::release`] is the sure way.
+///
+/// **Order of calls.** Plan and scan all tables; where [`Self::needs_closing`], read [`Self::closing_changes`] of all
+/// tables; then [`Self::prove`]; read [`Self::cut`] last. A store without snapshots (Tablestore, MySQL without locks)
+/// scans while writes go on, and its moment is fixed only when the first table is closed: what the scan missed or
+/// saw too early is in the closing changes. A store whose shards were frozen one after the other (MySQL under XA)
+/// closes its cut over transactions in the same way. Both give one exact moment, as one base and its changes.
 #[async_trait]
 pub trait OpenCut: Debug + Send + Sync {
-    /// The moment. It may move forward while a live session is replaced; read it last.
+    /// The moment. It may move forward while a live session is replaced, and is known only after the closing where
+    /// the cut needs one; read it last.
     fn cut(&self) -> Cut;
 
     /// What [`Store::attach_cut`](crate::Store::attach_cut) needs; none for live cuts. Free of secrets.
@@ -81,22 +88,63 @@ pub trait OpenCut: Debug + Send + Sync {
     async fn table(&self, table: &TableName) -> Result<TableAtCut>;
 
     /// Partitions that cover the table without gap or overlap; per shard in key order.
+    ///
+    /// The cover holds at the time of the scan: pieces that split or move after the plan are followed. A partition's
+    /// shard is where its keys have one order of changes. Pieces that split and merge (regions, stream partitions) are
+    /// no shards in this sense: they are partitions of a shard that outlives them. Where the table
+    /// has a key and scans come in key order, the ranges of one shard join into the whole key space. Otherwise (bags,
+    /// collations) `range` is unbounded and the token alone says what is read.
+    ///
+    /// # Errors
+    /// `NoTable` for a table that is not in the cut; `DuplicateKey` from stores that can tell. Most cannot: keys are
+    /// unique in a shard, and whoever brings shards together finds a key that stands in two.
     async fn plan(&self, table: &TableName, options: &PlanOptions) -> Result<Vec<Partition>>;
 
     /// Reads one partition as physical batches of the table's schema (only `columns` of it, where chosen).
     ///
-    /// Rows come in key order where the store's capabilities say so. A replayable cut gives the same rows each time.
+    /// Batches hold at most `batch_rows` rows. Rows come in key order where the store's capabilities say so. A replayable
+    /// cut gives the same rows each time, except where it needs closing: then each reading is right together with the
+    /// closing changes, and a row that moved meanwhile may come from two shards or none; those changes settle it.
     /// An error ends the stream; a stream that ends without one was complete.
-    async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream>;
-
-    /// Changes of one table after `from` up to this cut, as batches of
-    /// [`change_schema`](keepfast_model::change::change_schema), in the order of each shard.
     ///
     /// # Errors
-    /// `ChangesGone` and `SchemaChanged` before the first batch, where that can be known; `Unsupported` without a log.
+    /// `CutLost` when the cut's session is gone, it was released, or it needs closing and was closed before.
+    async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream>;
+
+    /// Changes that make what was scanned the table at the cut, as [`Self::changes`] gives them; none where the scan
+    /// alone is exact. Applied on top of the scan they give the same rows whenever each partition was scanned.
+    ///
+    /// Called once for each table, after the last scan of all tables: the first call fixes the moment for all.
+    ///
+    /// # Errors
+    /// `ChangesGone` and `SchemaChanged`: the cut cannot be closed, and the backup starts again.
+    async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
+        let _ = table;
+        Ok(None)
+    }
+
+    /// Whether the table at the cut is the scan with [`Self::closing_changes`] on top. Known before the scan.
+    fn needs_closing(&self) -> bool {
+        false
+    }
+
+    /// Changes of one table after `from` up to this cut, as batches of
+    /// [`change_schema`](keepfast_model::change::change_schema) of the table's schema at this cut. Where the cut needs
+    /// closing, the call fixes its moment as a closing does.
+    ///
+    /// `seq` orders the changes of one key within one shard; they are applied in that order, so a store whose own order
+    /// is another one (timestamps) sorts them first. A change names the shard that the partition of its row names;
+    /// a row that moved between shards is a delete in one and a put of the whole row in the other. Columns added after
+    /// a change are NULL in it and not in its mask. Changes of bags are counts.
+    ///
+    /// # Errors
+    /// `ChangesGone` and `SchemaChanged` before the first batch, where that can be known; `ChangesGone` also for a
+    /// position that this store never gave; `Unsupported` without a log, or for bags that are not logged with counts.
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream>;
 
     /// The store's own count and checksums at the cut, computed without the scan's decoder; none where it has none.
+    /// `full` gives one unbounded range. Otherwise the answer names the ranges that it covers, which may be others than
+    /// those asked for. Where the cut needs closing, it is asked for after it.
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>>;
 
     /// Gives the cut back. Safe to call twice.

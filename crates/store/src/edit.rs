@@ -26,7 +26,8 @@ pub enum OnDuplicate {
 #[async_trait]
 pub trait Edit: Send + Sync {
     /// Makes an empty table. False when it exists already and `if_not_exists` is set.
-    async fn create_table(&self, name: &TableName, schema: &TableSchema, if_not_exists: bool) -> Result<bool>;
+    async fn create_table(&self, name: &TableName, schema: &TableSchema, if_not_exists: bool)
+    -> Result<bool>;
 
     /// Makes the table invisible. False when there is none and `if_exists` is set.
     async fn drop_table(&self, name: &TableName, if_exists: bool) -> Result<bool>;

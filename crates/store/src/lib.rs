@@ -4,6 +4,7 @@
 //! and takes rows back through a [`Load`](load::Load). Capabilities are asked for, never guessed from a store's name.
 //! Every implementation passes the suite in [`conformance`]; [`awkward`] is the store that is hardest on callers.
 
+pub mod conformance;
 pub mod cut;
 pub mod edit;
 pub mod error;

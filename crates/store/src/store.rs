@@ -65,7 +65,7 @@ pub struct TableInfo {
 /// What a caller asks of a cut.
 #[derive(Clone, Debug, Default)]
 pub struct CutOptions {
-    /// Accept a cut that is not exact. Without it a store that cannot give an exact cut refuses.
+    /// Accept a cut that is not exact. Without it a store that cannot give an exact cut refuses with `Unsupported`.
     pub allow_fuzzy: bool,
 }
 
@@ -91,6 +91,10 @@ pub trait Store: Debug + Display + Send + Sync {
     async fn describe(&self, table: &TableName) -> Result<TableInfo>;
 
     /// Takes one cut over all these tables. The cut is held until it is released or dropped.
+    ///
+    /// # Errors
+    /// `NoTable` for the first table that does not exist; `Unsupported` where only a fuzzy cut is possible and was not
+    /// allowed.
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>>;
 
     /// Opens a replayable cut again from its token, in any process.
@@ -100,6 +104,10 @@ pub trait Store: Debug + Display + Send + Sync {
     async fn attach_cut(&self, token: &serde_json::Value) -> Result<Arc<dyn OpenCut>>;
 
     /// Starts loading tables beside what exists. Nothing is visible before [`Load::publish`].
+    ///
+    /// # Errors
+    /// `TableExists` for a target of [`LoadMode::Create`](crate::LoadMode::Create) that exists, here or at publication;
+    /// `Unsupported` for a mode that the capabilities exclude.
     async fn begin_load(&self, options: LoadOptions) -> Result<Arc<dyn Load>>;
 
     /// Opens a running load again from its token, to write parts of it from another process.
@@ -113,6 +121,7 @@ pub trait Store: Debug + Display + Send + Sync {
         None
     }
 
-    /// Removes what crashed runs left behind; returns what it removed, one line each.
+    /// Removes what crashed runs left behind; returns what it removed, one line each. Cuts and loads that are still
+    /// held, and everything published, stay.
     async fn sweep(&self) -> Result<Vec<String>>;
 }
