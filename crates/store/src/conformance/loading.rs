@@ -380,11 +380,7 @@ pub(super) async fn create_on_an_existing_table_is_refused(fixture: &dyn Fixture
                 make(fixture, &table.table, schema, rows).await?;
             }
             let mut loaded = vec![];
-            for (part, batches) in parts(schema, &sample::batch(schema, 50, 2), 1)?
-                .iter()
-                .enumerate()
-                .map(|(p, b)| (p as u32, b))
-            {
+            for batches in parts(schema, &sample::batch(schema, 50, 2), 1)? {
                 loaded.push(match load.write_part(&table, 0, sample::stream(batches)).await {
                     Ok(part) => part,
                     Err(e) => return Ok(Err(e)),
