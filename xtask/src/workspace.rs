@@ -1,0 +1,40 @@
+//! Where the clone and its builds are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The clone that is checked, and the folder of its release builds.
+pub struct Workspace {
+    /// The folder of the workspace's `Cargo.toml`.
+    pub root: PathBuf,
+    /// Release builds: the folder this program itself was built into, whatever `CARGO_TARGET_DIR` says.
+    pub release: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace this program was built from.
+    pub fn find() -> Result<Self, String> {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask stands outside a workspace")?;
+        let program = std::env::current_exe().map_err(|why| format!("cannot tell where builds go: {why}"))?;
+        let release = program.parent().ok_or("cannot tell where builds go")?;
+        Ok(Self { root: root.to_path_buf(), release: release.to_path_buf() })
+    }
+
+    /// A cargo command in the clone, with the toolchain that runs us.
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments).current_dir(&self.root);
+        command
+    }
+
+    /// The `keepfast` program of the last release build.
+    pub fn keepfast(&self) -> PathBuf {
+        self.release.join(format!("keepfast{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// Text of a file of the clone; errors name it.
+    pub fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.root.join(path)).map_err(|why| format!("{path}: {why}"))
+    }
+}
