@@ -1,1 +1,21 @@
-//! Object stores behind URLs, and a folder whose writes are durable.
+//! Places that hold objects, behind one location text, and a folder whose writes are durable.
+//!
+//! Keepfast only ever creates an object that is absent, reads, lists and deletes; nothing is overwritten. Everything
+//! above this crate speaks to a [`Target`]: an object store, a prefix in it, and a form of its address that may be
+//! shown. Two promises hold on every target: [`Target::put_new`] lets exactly one of several writers of one name win,
+//! and after it returns, this object and everything put before it through the same target survives a power failure.
+//! Read [`target`] first, then [`folder`].
+
+pub mod error;
+pub mod folder;
+pub mod open;
+mod read;
+pub mod target;
+
+pub use error::ObjectsError;
+pub use folder::{Deferred, FolderStore};
+pub use open::open_target;
+pub use target::{ObjectInfo, Put, Target};
+
+/// The result of this crate's calls.
+pub type Result<T, E = ObjectsError> = std::result::Result<T, E>;
