@@ -7,7 +7,8 @@ use crate::moment::parse_moment;
 use crate::options::VerifyLevel;
 use crate::parser::{Cursor, same};
 use crate::statement::{
-    Address, AsOf, Backup, DatabaseName, Expression, Restore, RestoreScope, RestoreTable, Scope, Statement, Verify,
+    Address, AsOf, Backup, DatabaseName, Expression, Restore, RestoreScope, RestoreTable, Scope, Statement,
+    Verify,
 };
 use keepfast_model::{LogSeq, TableName};
 use sqlparser::tokenizer::Token;
@@ -97,7 +98,9 @@ impl Cursor<'_> {
             } else if self.is_done() && from.is_some() {
                 break;
             } else if from.is_some() {
-                return Err(self.expected("AS OF, POINT, COLUMNS, WHERE, INTO, WITH or the end of the statement"));
+                return Err(
+                    self.expected("AS OF, POINT, COLUMNS, WHERE, INTO, WITH or the end of the statement")
+                );
             } else {
                 return Err(self.expected(format!("FROM after {list}")));
             }
@@ -281,7 +284,8 @@ impl Cursor<'_> {
 
     /// Whether the word BACKUP begins a backup's name here, and is not a table's own.
     fn sees_backup_and_string(&self) -> bool {
-        self.sees(&["BACKUP"]) && matches!(self.parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_))
+        self.sees(&["BACKUP"])
+            && matches!(self.parser.peek_nth_token_ref(1).token, Token::SingleQuotedString(_))
     }
 }
 

@@ -20,7 +20,7 @@ impl fmt::Display for TextPosition {
 }
 
 /// A text that is not a statement of Keepfast, or one that it does not carry out.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
     /// A statement goes on in a way that the grammar does not know.
@@ -155,9 +155,13 @@ impl Coded for SqlError {
         match self {
             Self::Syntax { .. } => "Correct the statement there; docs/sql.md has the grammar.",
             Self::Characters { .. } => "Close the quote or the comment that begins there.",
-            Self::Unsupported { .. } => "Write the statement as the message says; docs/sql.md lists what is supported.",
+            Self::Unsupported { .. } => {
+                "Write the statement as the message says; docs/sql.md lists what is supported."
+            }
             Self::Option { .. } => "Use one of the options and values that the message lists.",
-            Self::Name { .. } => "Write table, database.table or store.database.table, each part in double quotes if need be.",
+            Self::Name { .. } => {
+                "Write table, database.table or store.database.table, each part in double quotes if need be."
+            }
             Self::Type { .. } => "Use one of the types listed in docs/sql.md.",
             Self::Moment { .. } => "Write a date, or a date and a time, in UTC or with its offset.",
             Self::Depth { .. } => "Split the statement, or write long OR chains as IN (…).",

@@ -24,13 +24,15 @@ mod writes;
 pub use error::{SqlError, TextPosition};
 pub use moment::parse_moment;
 pub use options::{
-    BackupMode, BackupOptions, CertifyLevel, Encryption, IfExists, OptionValueError, RestoreOptions, VerifyLevel,
+    BackupMode, BackupOptions, CertifyLevel, Encryption, IfExists, OptionValueError, RestoreOptions,
+    VerifyLevel,
 };
 pub use parser::{parse, parse_expression, parse_one};
 pub use source::is_complete;
 pub use statement::{
-    Address, AsOf, Assignment, Backup, CreateTable, DatabaseName, Delete, DropTable, Expression, Insert, Located,
-    OnConflict, Query, QueryPlan, Restore, RestoreScope, RestoreTable, Scope, Statement, Update, Verify,
+    Address, AsOf, Assignment, Backup, CreateTable, DatabaseName, Delete, DropTable, Expression, Insert,
+    Located, OnConflict, Query, QueryPlan, Restore, RestoreScope, RestoreTable, Scope, Statement, Update,
+    Verify,
 };
 pub use types::parse_column_type;
 

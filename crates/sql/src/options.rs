@@ -126,7 +126,8 @@ impl FromStr for Encryption {
             return Err(refuse());
         }
         let columns: Vec<String> = list.split(',').map(|c| c.trim().to_owned()).collect();
-        let doubled = columns.iter().enumerate().any(|(i, c)| columns[..i].iter().any(|d| d.eq_ignore_ascii_case(c)));
+        let doubled =
+            columns.iter().enumerate().any(|(i, c)| columns[..i].iter().any(|d| d.eq_ignore_ascii_case(c)));
         if doubled || columns.iter().any(String::is_empty) {
             return Err(refuse());
         }

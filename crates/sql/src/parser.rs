@@ -4,14 +4,16 @@
 //! become ours with the place where it stopped.
 
 use crate::error::{SqlError, TextPosition, without_secrets};
-use crate::source::{Piece, pieces, position};
+use crate::queries::unsupported;
+use crate::source::{Piece, pieces, position, slice};
 use crate::statement::{Expression, Located, Statement};
 use keepfast_model::TableName;
 use sqlparser::ast;
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Word};
+use std::collections::HashSet;
 
 pub(crate) static DIALECT: GenericDialect = GenericDialect {};
 
@@ -23,7 +25,7 @@ pub fn parse(sql: &str) -> Result<Vec<Located>, SqlError> {
     pieces(sql)?
         .into_iter()
         .map(|piece| {
-            let at = position(piece.tokens[0].span.start);
+            let at = piece.at;
             let text = piece.text.to_owned();
             let mut cursor = Cursor::new(piece);
             let statement = cursor.statement()?;
@@ -61,7 +63,7 @@ pub fn parse_expression(text: &str) -> Result<Expression, SqlError> {
         return Err(SqlError::Syntax {
             expected: "one expression".into(),
             found: "more behind ';'".into(),
-            at: position(more.tokens[0].span.start),
+            at: more.at,
         });
     }
     let mut cursor = Cursor::new(piece);
@@ -80,8 +82,8 @@ fn nothing(expected: &str) -> SqlError {
 
 /// Words that are no name unless they are quoted: those that would end a list of names.
 const RESERVED: [&str; 24] = [
-    "AS", "CREATE", "DELETE", "DROP", "FROM", "GROUP", "HAVING", "INSERT", "INTO", "JOIN", "LIMIT", "NOT", "NULL", "ON",
-    "ORDER", "SELECT", "SET", "TABLE", "TO", "UNION", "UPDATE", "VALUES", "WHERE", "WITH",
+    "AS", "CREATE", "DELETE", "DROP", "FROM", "GROUP", "HAVING", "INSERT", "INTO", "JOIN", "LIMIT", "NOT",
+    "NULL", "ON", "ORDER", "SELECT", "SET", "TABLE", "TO", "UNION", "UPDATE", "VALUES", "WHERE", "WITH",
 ];
 
 /// A place among the tokens of one statement.
@@ -90,15 +92,16 @@ pub(crate) struct Cursor<'a> {
     text: &'a str,
     start: TextPosition,
     end: TextPosition,
+    count: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(piece: Piece<'a>) -> Self {
-        let start = piece.tokens.first().map_or(piece.end, |t| position(t.span.start));
         Self {
+            count: piece.tokens.len(),
             parser: Parser::new(&DIALECT).with_tokens_with_locations(piece.tokens),
             text: piece.text,
-            start,
+            start: piece.at,
             end: piece.end,
         }
     }
@@ -115,10 +118,6 @@ impl<'a> Cursor<'a> {
 
     fn place(&self, token: &TokenWithSpan) -> TextPosition {
         if token.token == Token::EOF { self.end } else { position(token.span.start) }
-    }
-
-    pub(crate) fn start(&self) -> TextPosition {
-        self.start
     }
 
     /// The `n`th word from here, when it is unquoted.
@@ -207,13 +206,14 @@ impl<'a> Cursor<'a> {
         TableName::from_parts(&parts).map_err(|source| SqlError::Name { at, source })
     }
 
-    /// `item [, …]` of tables, each once.
+    /// `name [, …]`, each once; `what` they name.
     pub(crate) fn names(&mut self, what: &'static str, expected: &str) -> Result<Vec<String>, SqlError> {
-        let mut names: Vec<String> = vec![];
+        let mut names = vec![];
+        let mut seen = HashSet::new();
         loop {
             let at = self.at();
             let name = self.name(expected)?;
-            if names.iter().any(|n| same(n, &name)) {
+            if !seen.insert(name.to_lowercase()) {
                 return Err(SqlError::Doubled { what, name, at });
             }
             names.push(name);
@@ -259,13 +259,43 @@ impl<'a> Cursor<'a> {
         if self.is_done() {
             return Err(self.expected("an expression"));
         }
-        let ast = self.run(Parser::parse_expr)?;
-        Ok(Expression { sql: ast.to_string(), ast })
+        let start = self.peek().span.start;
+        let ast = self.read(Parser::parse_expr)?;
+        // Normal form, unless sqlparser would not read its own text back.
+        let normal = ast.to_string();
+        let reads_back = Parser::new(&DIALECT)
+            .try_with_sql(&normal)
+            .and_then(|mut parser| Ok((parser.parse_expr()?, parser.peek_token().token)))
+            .is_ok_and(|(again, rest)| again == ast && rest == Token::EOF);
+        let sql = if reads_back { normal } else { self.typed_from(start) };
+        Ok(Expression { ast, sql })
     }
 
-    /// A query as sqlparser reads it, as far as it goes.
-    pub(crate) fn query(&mut self) -> Result<Box<ast::Query>, SqlError> {
-        self.run(Parser::parse_query)
+    /// A query as sqlparser reads it, as far as it goes, and its text as typed.
+    pub(crate) fn query(&mut self) -> Result<(Box<ast::Query>, String), SqlError> {
+        let start = self.peek().span.start;
+        let query = self.read(Parser::parse_query)?;
+        Ok((query, self.typed_from(start)))
+    }
+
+    /// Runs one of sqlparser's rules and refuses what its tree would promise in vain.
+    fn read<T: ast::Visit>(
+        &mut self,
+        rule: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
+    ) -> Result<T, SqlError> {
+        let at = self.at();
+        let tree = self.run(rule)?;
+        match unsupported(&tree) {
+            Some((what, instead)) => {
+                Err(SqlError::Unsupported { what: what.into(), instead: instead.into(), at })
+            }
+            None => Ok(tree),
+        }
+    }
+
+    /// The text from a place to the end of the last token taken.
+    fn typed_from(&self, start: Location) -> String {
+        slice(self.text, self.start, start, self.parser.get_current_token().span.end).to_owned()
     }
 
     /// Runs one of sqlparser's own rules.
@@ -317,21 +347,14 @@ impl<'a> Cursor<'a> {
             }
             tokens.push(self.parser.next_token());
         }
-        Cursor::new(Piece { text: self.text, tokens, end: self.at() })
+        Cursor::new(Piece { text: self.text, at: self.start, tokens, end: self.at() })
     }
 
-    /// Moves back to the first token that `part`, made by [`Self::until`], left unread.
+    /// Moves back to the first token that `part`, made by [`Self::until`] and at least begun, left unread.
     pub(crate) fn give_back(&mut self, part: &Cursor<'_>) {
-        let mut n = 0;
-        while part.parser.peek_nth_token_ref(n).token != Token::EOF {
-            n += 1;
+        for _ in part.parser.get_current_index() + 1..part.count {
             self.parser.prev_token();
         }
-    }
-
-    /// The statement's text.
-    pub(crate) fn text(&self) -> &'a str {
-        self.text
     }
 
     /// Any statement.

@@ -53,6 +53,8 @@ impl Dialect for Lexis {
 pub(crate) struct Piece<'a> {
     /// The input from the statement's first token on, up to the end of its last.
     pub text: &'a str,
+    /// Where `text` begins.
+    pub at: TextPosition,
     /// The tokens; at least one.
     pub tokens: Vec<TokenWithSpan>,
     /// Where the statement ends: behind its last token.
@@ -71,7 +73,7 @@ pub(crate) fn pieces(sql: &str) -> Result<Vec<Piece<'_>>, SqlError> {
         let at = tokens.last().map_or(TextPosition { line: 1, column: 1 }, |t| position(t.span.end));
         return Err(SqlError::Characters { reason: characters(&error.message), at });
     }
-    let mut walk = Walk::new(sql);
+    let mut walk = Walk::new(sql, TextPosition { line: 1, column: 1 });
     let mut pieces = vec![];
     let mut current: Vec<TokenWithSpan> = vec![];
     let mut start = 0;
@@ -85,6 +87,7 @@ pub(crate) fn pieces(sql: &str) -> Result<Vec<Piece<'_>>, SqlError> {
                     let end_position = position(last.span.end);
                     pieces.push(Piece {
                         text: &sql[start..end],
+                        at: position(current[0].span.start),
                         tokens: std::mem::take(&mut current),
                         end: end_position,
                     });
@@ -140,6 +143,14 @@ pub(crate) fn position(location: Location) -> TextPosition {
     TextPosition { line: location.line, column: location.column }
 }
 
+/// The part of a text that begins at `at` which stands from `start` to `end`.
+pub(crate) fn slice(text: &str, at: TextPosition, start: Location, end: Location) -> &str {
+    let mut walk = Walk::new(text, at);
+    let start = walk.offset(start);
+    let end = walk.offset(end);
+    &text[start..end]
+}
+
 /// Turns places that grow into byte offsets, in one pass over the text.
 struct Walk<'a> {
     text: &'a str,
@@ -149,8 +160,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, offset: 0, line: 1, column: 1 }
+    fn new(text: &'a str, at: TextPosition) -> Self {
+        Self { text, offset: 0, line: at.line, column: at.column }
     }
 
     /// The offset of a place that is not before the last one asked for.
