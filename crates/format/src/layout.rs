@@ -1,0 +1,136 @@
+//! From batches to one Parquet file: plain types, field ids, zstd pages, the columns' encodings.
+//!
+//! Invariant: every common reader reads it. Data pages are of version 1, and no Arrow schema is embedded.
+
+use crate::Result;
+use crate::error::FormatError;
+use crate::profile::{ColumnProfile, Encoding, WriterProfile};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use bytes::Bytes;
+use keepfast_model::{ColumnId, Hash256, TableId, TableSchema, hidden};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding as PageEncoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
+use parquet::schema::types::ColumnPath;
+
+/// Key-value metadata of a file: the format's number.
+pub const META_FORMAT: &str = "keepfast.format";
+/// Key-value metadata of a file: the identity of its rows.
+pub const META_IDENTITY: &str = "keepfast.identity";
+/// Key-value metadata of a file: the table in the vault.
+pub const META_TABLE: &str = "keepfast.table";
+
+/// Bytes of a page before compression at most, roughly.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// How files of one table and one set of columns are written.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    schema: SchemaRef,
+    properties: WriterProperties,
+    table: TableId,
+}
+
+impl Layout {
+    /// `schema` has the columns of `table_schema`, and maybe the hidden one.
+    pub(crate) fn new(
+        schema: SchemaRef,
+        table_schema: &TableSchema,
+        profile: &WriterProfile,
+        table: &TableId,
+    ) -> Result<Self> {
+        let level =
+            ZstdLevel::try_new(profile.zstd_level).map_err(|e| FormatError::encode("a writer profile", e))?;
+        let mut builder = WriterProperties::builder()
+            .set_writer_version(WriterVersion::PARQUET_1_0)
+            .set_compression(Compression::ZSTD(level))
+            .set_dictionary_enabled(false)
+            .set_encoding(PageEncoding::PLAIN)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_bloom_filter_enabled(false)
+            .set_data_page_size_limit(PAGE_BYTES)
+            .set_data_page_row_count_limit(usize::MAX)
+            .set_max_row_group_row_count(Some(profile.row_group_rows.max(1) as usize));
+        for (at, field) in schema.fields().iter().enumerate() {
+            let id = table_schema.columns.get(at).map_or(ColumnId::EXACT, |c| c.id);
+            if let Some(column) = profile.columns.iter().find(|c| c.id == id) {
+                builder = column_properties(builder, field.name(), field.data_type(), column);
+            } else if field.name().starts_with(hidden::PREFIX) {
+                builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().clone()), true);
+            }
+        }
+        Ok(Self { schema, properties: builder.build(), table: table.clone() })
+    }
+
+    /// One file of these batches, which have exactly the layout's schema.
+    pub(crate) fn encode(&self, id: Hash256, batches: &[RecordBatch]) -> Result<Bytes> {
+        let refuse = |e| FormatError::encode("a segment", e);
+        let options =
+            ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let mut writer =
+            ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
+        for batch in batches {
+            writer.write(batch).map_err(refuse)?;
+        }
+        for (key, value) in [
+            (META_FORMAT, "1".to_owned()),
+            (META_IDENTITY, id.to_string()),
+            (META_TABLE, self.table.0.clone()),
+        ] {
+            writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        Ok(writer.into_inner().map_err(refuse)?.into())
+    }
+}
+
+fn column_properties(
+    mut builder: WriterPropertiesBuilder,
+    name: &str,
+    data_type: &DataType,
+    column: &ColumnProfile,
+) -> WriterPropertiesBuilder {
+    let (path, leaf) = leaf(name, data_type);
+    if column.dictionary {
+        builder = builder.set_column_dictionary_enabled(path.clone(), true);
+    }
+    let encoding = match column.encoding {
+        Encoding::Plain => return builder,
+        Encoding::Delta if takes_delta(leaf) => PageEncoding::DELTA_BINARY_PACKED,
+        Encoding::DeltaLength if takes_delta_length(leaf) => PageEncoding::DELTA_LENGTH_BYTE_ARRAY,
+        // A profile that asks for what the type cannot have is written plain.
+        Encoding::Delta | Encoding::DeltaLength => return builder,
+    };
+    builder.set_column_encoding(path, encoding)
+}
+
+/// The path of a column's values, and their type.
+fn leaf<'a>(name: &str, data_type: &'a DataType) -> (ColumnPath, &'a DataType) {
+    let mut path = vec![name.to_owned()];
+    let mut data_type = data_type;
+    while let DataType::List(item) = data_type {
+        path.push("list".to_owned());
+        path.push(item.name().clone());
+        data_type = item.data_type();
+    }
+    (ColumnPath::from(path), data_type)
+}
+
+/// Whether Parquet holds the type as INT32 or INT64.
+pub(crate) fn takes_delta(leaf: &DataType) -> bool {
+    match leaf {
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
+        DataType::Date32 | DataType::Timestamp(_, _) => true,
+        DataType::Decimal128(precision, _) => *precision <= 18,
+        _ => false,
+    }
+}
+
+/// Whether Parquet holds the type as BYTE_ARRAY.
+pub(crate) fn takes_delta_length(leaf: &DataType) -> bool {
+    matches!(leaf, DataType::Utf8 | DataType::Binary)
+}
