@@ -1,0 +1,86 @@
+//! The parts of the benchmark that need Rust: its data, and what row hashes alone cost.
+//!
+//! `bench/compare.py` runs everything else and calls this program; `docs/bench.md` says what is measured and how.
+
+#![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
+
+use arrow::array::{RecordBatch, RecordBatchReader};
+use keepfast_model::{ColumnType, Digest, RowHasher, TableSchema};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::error::Error;
+use std::fs::File;
+use std::time::{Duration, Instant};
+use tpchgen::generators::LineItemGenerator;
+use tpchgen_arrow::LineItemArrow;
+
+const USAGE: &str = "usage: keepfast-bench lineitem SCALE FILE.parquet | keepfast-bench digest FILE.parquet";
+/// Rows of a batch, as scans give them.
+const BATCH: usize = 8192;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["lineitem", scale, file] => make_lineitem(scale.parse()?, file),
+        ["digest", file] => time_digest(file),
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// Writes TPC-H's lineitem in key order; prints its rows.
+fn make_lineitem(scale: f64, path: &str) -> Result<(), Box<dyn Error>> {
+    let rows = LineItemArrow::new(LineItemGenerator::new(scale, 1, 1)).with_batch_size(BATCH);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_max_row_group_row_count(Some(1 << 18))
+        .build();
+    let mut writer = ArrowWriter::try_new(File::create(path)?, rows.schema(), Some(properties))?;
+    let mut count = 0;
+    for batch in rows {
+        let batch = batch?;
+        count += batch.num_rows();
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    println!("{{\"rows\":{count}}}");
+    Ok(())
+}
+
+/// Hashes every row of a file; prints what hashing alone took, reading and decoding left out.
+fn time_digest(path: &str) -> Result<(), Box<dyn Error>> {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.with_batch_size(BATCH).build()?;
+    let schema = lineitem_schema(&reader)?;
+    let physical = schema.physical();
+    let hasher = RowHasher::new(&schema);
+    let (mut digest, mut took, mut bytes) = (Digest::default(), Duration::ZERO, 0);
+    for batch in reader {
+        let batch = batch?;
+        let columns = batch.columns().iter().zip(physical.fields());
+        let columns = columns.map(|(column, field)| arrow::compute::cast(column, field.data_type()));
+        let batch = RecordBatch::try_new(physical.clone(), columns.collect::<Result<_, _>>()?)?;
+        bytes += batch.get_array_memory_size();
+        let start = Instant::now();
+        let hashes = hasher.hash(&batch)?;
+        digest.add_rows(&hashes.rows);
+        took += start.elapsed();
+    }
+    let seconds = took.as_secs_f64();
+    println!(
+        "{{\"rows\":{},\"sum\":\"{:032x}\",\"seconds\":{seconds},\"bytes\":{bytes}}}",
+        digest.rows, digest.sum
+    );
+    Ok(())
+}
+
+fn lineitem_schema(reader: &impl RecordBatchReader) -> Result<TableSchema, Box<dyn Error>> {
+    let mut columns = Vec::new();
+    for field in reader.schema().fields() {
+        let column_type = ColumnType::from_arrow(field.data_type())
+            .ok_or_else(|| format!("column {} has the unknown type {}", field.name(), field.data_type()))?;
+        columns.push((field.name().clone(), column_type, false));
+    }
+    Ok(TableSchema::of(columns, &["l_orderkey", "l_linenumber"])?)
+}
