@@ -76,6 +76,18 @@ pub enum ModelError {
         /// The type found.
         found: String,
     },
+    /// A value does not fit its column.
+    #[error("column '{column}', row {row}: {value} is refused, {reason}")]
+    Value {
+        /// The column.
+        column: String,
+        /// The row in its batch, from 0.
+        row: u64,
+        /// The value as text, cut where it is long.
+        value: String,
+        /// What the column asks for.
+        reason: String,
+    },
 }
 
 impl Coded for ModelError {
@@ -85,6 +97,7 @@ impl Coded for ModelError {
             Self::Type { .. } => 2,
             Self::Schema { .. } => 3,
             Self::Batch { .. } => 4,
+            Self::Value { .. } => 5,
         })
     }
     fn class(&self) -> Class {
@@ -101,6 +114,7 @@ impl Coded for ModelError {
             Self::Batch { .. } => {
                 "This is a defect of Keepfast or of a store; please report it with the code."
             }
+            Self::Value { .. } => "Correct the value, or change the column's definition.",
         }
         .to_owned()
     }

@@ -7,6 +7,7 @@
 pub mod certificate;
 pub mod change;
 pub mod column_type;
+pub mod convert;
 pub mod cut;
 pub mod digest;
 pub mod error;
