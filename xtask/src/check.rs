@@ -2,7 +2,7 @@
 
 use crate::steps::{Outcome, Steps, run as run_command};
 use crate::workspace::Workspace;
-use crate::{licences, source_tree};
+use crate::{documents, licences, source_tree};
 use std::process::{Command, Stdio};
 
 /// Crates that move together: each stands exactly once in `Cargo.lock`, in this line of versions.
@@ -20,6 +20,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     steps.step("pinned version line", |_| workspace.read("Cargo.lock").and_then(|lock| pinned(&lock)).into());
     steps.step("direction of dependencies", |_| source_tree::directions(workspace).into());
     steps.step("licences and sources of dependencies", |_| licences::run(workspace).into());
+    steps.step("links in documents", |_| documents::links(workspace).into());
     steps.step("length of files", |_| source_tree::lengths(workspace).into());
     steps.step("cargo deny", |_| deny(workspace));
     steps.step("lints", |_| {

@@ -8,6 +8,7 @@
 mod bench;
 mod check;
 mod demo;
+mod documents;
 mod licences;
 mod open;
 mod python;
