@@ -15,7 +15,7 @@ const RULES: [(&str, &[&str]); 11] = [
     ("crates/sql", &["model"]),
     ("crates/format", &["model"]),
     ("crates/vault", &["model", "objects", "format"]),
-    ("crates/engine", &["model", "files", "format", "vault", "store", "sql", "datafusion"]),
+    ("crates/engine", &["model", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
     ("crates/cli", &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar"]),
     ("stores", &["model", "objects", "format", "store"]),
     ("bench", &["model"]),
