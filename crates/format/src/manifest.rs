@@ -82,6 +82,9 @@ pub struct Manifest {
     pub schema: TableSchema,
     /// How they were written.
     pub profile: WriterProfile,
+    /// Random text that gives an equal list another identity, where the first one's name is condemned; otherwise none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// The segments, in key order per shard.
     pub segments: Vec<SegmentEntry>,
 }
@@ -102,6 +105,7 @@ impl Manifest {
             table: table.clone(),
             schema: schema.clone(),
             profile: profile.clone(),
+            salt: None,
             segments,
         };
         let mut pages = Vec::new();

@@ -1,0 +1,239 @@
+//! Checking a vault: every stored byte, record and key of the chosen points, read once.
+//!
+//! What must be there follows from the log and the manifests, never from a listing; a listing adds sizes and what
+//! nobody needs. Objects are hashed while they are read and never held whole.
+
+mod needs;
+mod place;
+mod report;
+
+pub use report::{CheckReport, Damage, DamageKind, Leftovers, Progress};
+
+use crate::error::VaultError;
+use crate::keys::{FIRST_GENERATION, Keys};
+use crate::log::{Fault, Log, Point, read_all};
+use crate::marker::Marker;
+use crate::vault::Vault;
+use crate::{Result, layout};
+use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_model::{BackupName, Hash256, LogSeq, PointId};
+use keepfast_objects::ObjectsError;
+use needs::{Need, Needs, Touched};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What is checked.
+#[derive(Clone, Debug, Default)]
+pub struct CheckOptions {
+    /// Only this backup; none means all. Records and keys are always checked whole.
+    pub backup: Option<BackupName>,
+    /// Only this point.
+    pub point: Option<LogSeq>,
+}
+
+impl Vault {
+    /// Reads every byte that the chosen points need, and every record and key file, and compares each with its hash.
+    ///
+    /// Damage is what the report holds, not an error. Progress is told in objects and bytes.
+    ///
+    /// # Errors
+    /// [`VaultError::NoBackup`] and [`VaultError::NoPoint`] for a choice that does not exist, [`VaultError::Objects`]
+    /// when the place as a whole cannot be read, [`VaultError::NewerFormat`].
+    pub async fn check(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
+        let reading = read_all(self).await?;
+        let log = Log::empty(self.url()).followed_by(reading.lines);
+        let points = chosen(&log, options)?;
+        let mut report = CheckReport {
+            points: points.len() as u64,
+            head: log.head(),
+            objects: 2 * log.lines().count() as u64,
+            bytes: 2 * log.lines().map(|l| l.bytes).sum::<u64>(),
+            ..CheckReport::default()
+        };
+        for fault in reading.faults {
+            report.damage.push(self.damaged_record(&log, fault));
+        }
+        self.check_marker(&log, &mut report).await?;
+        self.check_keys(&log, &mut report).await?;
+        let needs = self.needs(&points, &mut report, progress).await?;
+        self.check_objects(&log, needs, options, &mut report, progress).await?;
+        report.damage.sort_by(|a, b| a.path.cmp(&b.path));
+        report.damage.dedup_by(|a, b| a.path == b.path && a.what == b.what);
+        Ok(report)
+    }
+
+    fn damaged_record(&self, log: &Log, fault: Fault) -> Damage {
+        // What the record itself says where its other copy can be read; otherwise it may concern anything after it.
+        let mut touched = Touched::default();
+        if let Some(point) = log.all_points().find(|p| p.seq() == fault.seq) {
+            touched.add_point(point);
+        } else if fault.fatal {
+            log.all_points().for_each(|p| touched.add_point(p));
+        }
+        let what =
+            if fault.missing { DamageKind::Missing } else { DamageKind::Changed { detail: fault.reason } };
+        touched.damage(fault.path, what)
+    }
+
+    async fn check_marker(&self, log: &Log, report: &mut CheckReport) -> Result<()> {
+        let path = self.target().full(layout::MARKER);
+        let what = match self.target().get(layout::MARKER).await {
+            Ok(bytes) => {
+                report.objects += 1;
+                report.bytes += bytes.len() as u64;
+                match Marker::decode(&path, &bytes) {
+                    Ok(marker) if marker.vault == *self.id() => return Ok(()),
+                    Ok(marker) => DamageKind::Changed { detail: format!("it names vault {}", marker.vault) },
+                    Err(VaultError::Damaged { reason, .. }) => DamageKind::Changed { detail: reason },
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(e) => unreadable(e)?,
+        };
+        report.damage.push(Touched::all(log).damage(path, what));
+        Ok(())
+    }
+
+    async fn check_keys(&self, log: &Log, report: &mut CheckReport) -> Result<()> {
+        let recorded = log.keys();
+        // Before the first commit no record names the first generation.
+        let unrecorded = recorded.is_empty().then_some((FIRST_GENERATION, None));
+        let all = recorded.iter().map(|(g, stored)| (*g, Some(*stored))).chain(unrecorded);
+        for (generation, stored) in all {
+            let name = layout::key_file(generation);
+            let path = self.target().full(&name);
+            let what = match self.target().get(&name).await {
+                Ok(bytes) => {
+                    report.objects += 1;
+                    report.bytes += bytes.len() as u64;
+                    match Keys::decode(&path, generation, &bytes) {
+                        Ok(keys) if stored.is_none_or(|s| s == keys.stored) => continue,
+                        Ok(_) => {
+                            DamageKind::Changed { detail: "it is not the key file that the log names".into() }
+                        }
+                        Err(VaultError::Damaged { reason, .. }) => DamageKind::Changed { detail: reason },
+                        Err(e) => return Err(e),
+                    }
+                }
+                Err(e) => unreadable(e)?,
+            };
+            report.damage.push(Touched::all(log).damage(path, what));
+        }
+        Ok(())
+    }
+
+    /// Hashes all objects and tells apart how those that differ are damaged.
+    async fn check_objects(
+        &self,
+        log: &Log,
+        needs: Needs,
+        options: &CheckOptions,
+        report: &mut CheckReport,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let names: HashMap<Hash256, &String> =
+            needs.objects.iter().map(|(path, need)| (need.stored, path)).collect();
+        progress.expect(needs.objects.len() as u64, needs.objects.values().map(|n| n.bytes).sum());
+        let mut checked = futures::stream::iter(&needs.objects)
+            .map(|(path, need)| async move { (path, need, self.check_object(path, need).await) })
+            .buffer_unordered(self.environment().parallel);
+        while let Some((path, need, outcome)) = checked.next().await {
+            let (size, what) = outcome?;
+            report.objects += 1;
+            report.bytes += size;
+            progress.checked(1, need.bytes);
+            let Some(what) = what else { continue };
+            let what = match what {
+                Outcome::Kind(kind) => kind,
+                Outcome::Hash(found) => match names.get(&found) {
+                    Some(other) => DamageKind::Swapped { with: self.target().full(other) },
+                    None => DamageKind::Changed { detail: "its bytes do not match their hash".into() },
+                },
+            };
+            report.damage.push(needs.touched(need).damage(self.target().full(path), what));
+        }
+        drop(checked);
+        if options.backup.is_none() && options.point.is_none() {
+            for (path, bytes) in self.listed_sizes().await? {
+                if needs.objects.contains_key(&path) || needs.manifests.contains(&path) {
+                    continue;
+                }
+                let leftovers =
+                    if log.is_condemned(&path) { &mut report.condemned } else { &mut report.orphans };
+                leftovers.objects += 1;
+                leftovers.bytes += bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sizes of all objects that a point could need.
+    async fn listed_sizes(&self) -> Result<BTreeMap<String, u64>> {
+        let mut sizes = BTreeMap::new();
+        for folder in [layout::MANIFESTS, layout::TABLES] {
+            let mut listing = self.target().list_stream(folder);
+            while let Some(object) = listing.try_next().await? {
+                if !object.path.contains("/_delta_log/") {
+                    sizes.insert(object.path, object.bytes);
+                }
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Bytes read, and what is wrong.
+    async fn check_object(&self, path: &str, need: &Need) -> Result<(u64, Option<Outcome>)> {
+        let (hash, size) = match self.target().hash(path).await {
+            Ok(found) => found,
+            Err(e) => return Ok((0, Some(Outcome::Kind(unreadable(e)?)))),
+        };
+        if hash == need.stored && size == need.bytes {
+            return Ok((size, None));
+        }
+        Ok((
+            size,
+            Some(if size < need.bytes {
+                Outcome::Kind(DamageKind::Truncated { expected: need.bytes, found: size })
+            } else {
+                Outcome::Hash(hash)
+            }),
+        ))
+    }
+}
+
+enum Outcome {
+    Kind(DamageKind),
+    Hash(Hash256),
+}
+
+/// What an object that cannot be read counts as. A place that does not answer at all is an error.
+fn unreadable(e: ObjectsError) -> Result<DamageKind> {
+    match e {
+        ObjectsError::NotFound { .. } => Ok(DamageKind::Missing),
+        e @ (ObjectsError::Denied { .. }
+        | ObjectsError::Unavailable { .. }
+        | ObjectsError::NotAFolder { .. }) => Ok(DamageKind::Unreadable { reason: e.to_string() }),
+        e => Err(e.into()),
+    }
+}
+
+fn chosen(log: &Log, options: &CheckOptions) -> Result<Vec<Point>> {
+    let Some(backup) = &options.backup else {
+        return Ok(log
+            .all_points()
+            .filter(|p| options.point.is_none_or(|seq| p.seq() == seq))
+            .cloned()
+            .collect());
+    };
+    match options.point {
+        Some(seq) => Ok(vec![log.resolve(backup, crate::log::AsOf::Point(seq))?]),
+        None => {
+            let points: Vec<Point> = log.points(backup).cloned().collect();
+            if points.is_empty() {
+                log.resolve(backup, crate::log::AsOf::Latest)?;
+            }
+            Ok(points)
+        }
+    }
+}
+
+type Points = BTreeSet<PointId>;

@@ -1,0 +1,177 @@
+//! What points need: every object once, with all tables and points that would miss it.
+
+use super::{DamageKind, Points, Progress, report::Damage};
+use crate::check::CheckReport;
+use crate::log::{Log, Point};
+use crate::vault::Vault;
+use crate::{Result, layout};
+use futures::stream::StreamExt;
+use keepfast_format::{Manifest, ManifestKind};
+use keepfast_model::{Hash256, ManifestRef, TableId, TableName};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tables and points that would miss an object.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Touched {
+    tables: BTreeSet<TableName>,
+    points: Points,
+}
+
+impl Touched {
+    pub(super) fn all(log: &Log) -> Self {
+        let mut all = Self::default();
+        log.all_points().for_each(|p| all.add_point(p));
+        all
+    }
+
+    pub(super) fn add_point(&mut self, point: &Point) {
+        self.points.insert(point.id().clone());
+        self.tables.extend(point.tables.iter().map(|t| t.name.clone()));
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.tables.extend(other.tables.iter().cloned());
+        self.points.extend(other.points.iter().cloned());
+    }
+
+    pub(super) fn damage(&self, path: String, what: DamageKind) -> Damage {
+        Damage {
+            path,
+            what,
+            tables: self.tables.iter().cloned().collect(),
+            points: self.points.iter().cloned().collect(),
+        }
+    }
+}
+
+/// One object that must be there.
+#[derive(Clone, Debug)]
+pub(super) struct Need {
+    pub stored: Hash256,
+    pub bytes: u64,
+    /// Positions in [`Needs::touched`] of the manifests that list it.
+    by: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Segments and change segments by path.
+    pub objects: BTreeMap<String, Need>,
+    /// Paths of manifests; they have been checked already.
+    pub manifests: BTreeSet<String>,
+    /// What each manifest's loss touches.
+    touched: Vec<Touched>,
+}
+
+impl Needs {
+    /// What an object's loss touches.
+    pub(super) fn touched(&self, need: &Need) -> Touched {
+        let mut all = Touched::default();
+        need.by.iter().filter_map(|i| self.touched.get(*i as usize)).for_each(|t| all.add(t));
+        all
+    }
+}
+
+/// A manifest that must be there, and whose it must be.
+struct WantedManifest<'a> {
+    reference: &'a ManifestRef,
+    kind: ManifestKind,
+    table: &'a TableId,
+    touched: Touched,
+}
+
+impl Vault {
+    /// Reads and checks all manifests of the points, and collects what they list.
+    pub(super) async fn needs(
+        &self,
+        points: &[Point],
+        report: &mut CheckReport,
+        progress: &dyn Progress,
+    ) -> Result<Needs> {
+        let wanted = wanted(points);
+        progress.expect(wanted.len() as u64, wanted.values().map(|w| w.reference.bytes.0).sum());
+        let mut needs = Needs::default();
+        let mut read = futures::stream::iter(wanted.into_values())
+            .map(|w| async move {
+                let manifest = self.checked_manifest(&w).await;
+                (w, manifest)
+            })
+            .buffer_unordered(self.environment().parallel);
+        while let Some((w, manifest)) = read.next().await {
+            let name = layout::manifest(w.reference.id);
+            report.objects += 1;
+            report.bytes += w.reference.bytes.0;
+            progress.checked(1, w.reference.bytes.0);
+            needs.manifests.insert(name.clone());
+            let manifest = match manifest? {
+                Ok(manifest) => manifest,
+                Err(what) => {
+                    report.damage.push(w.touched.damage(self.target().full(&name), what));
+                    continue;
+                }
+            };
+            let position = needs.touched.len() as u32;
+            needs.touched.push(w.touched);
+            for entry in &manifest.segments {
+                let path = match manifest.kind {
+                    ManifestKind::Segments => layout::segment(w.table, entry),
+                    ManifestKind::Changes => layout::change_segment(w.table, entry),
+                };
+                let need = Need { stored: entry.stored, bytes: entry.bytes.0, by: vec![] };
+                needs.objects.entry(path).or_insert(need).by.push(position);
+            }
+        }
+        Ok(needs)
+    }
+
+    /// A manifest, or how it is damaged.
+    async fn checked_manifest(&self, w: &WantedManifest<'_>) -> Result<Result<Manifest, DamageKind>> {
+        let changed = |detail: &str| Ok(Err(DamageKind::Changed { detail: detail.to_owned() }));
+        let name = layout::manifest(w.reference.id);
+        let bytes = match self.target().get(&name).await {
+            Ok(bytes) => bytes,
+            Err(e) => return super::unreadable(e).map(Err),
+        };
+        let (expected, found) = (w.reference.bytes.0, bytes.len() as u64);
+        if found < expected {
+            return Ok(Err(DamageKind::Truncated { expected, found }));
+        }
+        if Hash256::of(&bytes) != w.reference.stored {
+            return changed("its bytes do not match their hash");
+        }
+        let manifest = match Manifest::decode(&bytes) {
+            Ok(manifest) => manifest,
+            Err(e) => return changed(&e.to_string()),
+        };
+        let rows: u64 = manifest.segments.iter().map(|s| s.rows).fold(0, u64::saturating_add);
+        if manifest.table != *w.table || manifest.kind != w.kind {
+            return changed("it belongs to another table, or is of another kind");
+        }
+        if manifest.segments.len() as u64 != u64::from(w.reference.segments) || rows != w.reference.rows {
+            return changed("it lists other segments than its point says");
+        }
+        Ok(Ok(manifest))
+    }
+}
+
+/// Every manifest of the points once. Equal names with other hashes are two: at most one of them can be right.
+fn wanted(points: &[Point]) -> BTreeMap<(Hash256, Hash256), WantedManifest<'_>> {
+    let mut wanted: BTreeMap<_, WantedManifest<'_>> = BTreeMap::new();
+    for point in points {
+        for table in &point.tables {
+            let base = table.base.iter().map(|m| (m, ManifestKind::Segments));
+            let changes = table.changes.iter().map(|c| (&c.manifest, ManifestKind::Changes));
+            for (reference, kind) in base.chain(changes) {
+                let w = wanted.entry((reference.id, reference.stored)).or_insert_with(|| WantedManifest {
+                    reference,
+                    kind,
+                    table: &table.id,
+                    touched: Touched::default(),
+                });
+                w.touched.tables.insert(table.name.clone());
+                w.touched.points.insert(point.id().clone());
+            }
+        }
+    }
+    wanted
+}

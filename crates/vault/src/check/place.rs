@@ -1,0 +1,66 @@
+//! Checking a vault that can no longer be opened: without `keepfast.json`, or without its keys.
+
+use super::{CheckOptions, CheckReport, Progress};
+use crate::environment::Environment;
+use crate::error::VaultError;
+use crate::keys::{FIRST_GENERATION, Keys};
+use crate::log::vault_of;
+use crate::marker::{FORMAT, Marker};
+use crate::vault::Vault;
+use crate::{Result, layout};
+use futures::stream::TryStreamExt;
+use jiff::Timestamp;
+use keepfast_format::IdentityKey;
+use keepfast_model::{Hash256, VaultId};
+use keepfast_objects::Target;
+
+impl Vault {
+    /// As [`Vault::check`], of whatever stands at a place. A missing or damaged `keepfast.json` or key file is then
+    /// damage in the report, as long as one record can be read.
+    ///
+    /// # Errors
+    /// [`VaultError::NotAVault`] where nothing of a vault can be found; otherwise as [`Vault::check`].
+    pub async fn check_place(
+        target: Target,
+        environment: Environment,
+        options: &CheckOptions,
+        progress: &dyn Progress,
+    ) -> Result<CheckReport> {
+        let marker = match Marker::read(&target).await {
+            // Of two vaults' objects in one place, those of the log are the vault.
+            Ok(marker) => Marker { vault: owner(&target).await?.unwrap_or(marker.vault), ..marker },
+            Err(e @ (VaultError::Damaged { .. } | VaultError::NotAVault { .. })) => Marker {
+                format: FORMAT,
+                vault: owner(&target).await?.ok_or(e)?,
+                created: Timestamp::UNIX_EPOCH,
+                program: String::new(),
+            },
+            Err(e) => return Err(e),
+        };
+        let keys = match Keys::read(&target, FIRST_GENERATION).await {
+            Ok(keys) => keys,
+            // Nothing is written through this vault, and it does not leave this function.
+            Err(VaultError::Damaged { .. }) => {
+                Keys { identity: IdentityKey::new([0; 32]), stored: Hash256([0; 32]) }
+            }
+            Err(e) => return Err(e),
+        };
+        Self::of(target, marker, keys, environment).check(options, progress).await
+    }
+}
+
+/// The vault that the first readable record belongs to.
+async fn owner(target: &Target) -> Result<Option<VaultId>> {
+    for folder in [layout::LOG, layout::LOG_COPY] {
+        let mut listing = target.list_stream(folder);
+        while let Some(object) = listing.try_next().await? {
+            if layout::record_number(&object.path).is_none() {
+                continue;
+            }
+            if let Some(vault) = target.get(&object.path).await.ok().and_then(|bytes| vault_of(&bytes)) {
+                return Ok(Some(vault));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,74 @@
+//! What a vault takes from outside besides its target: the time, random bytes, and how much it does at once.
+
+use crate::error::VaultError;
+use jiff::Timestamp;
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+/// Tells the time.
+pub trait Clock: Debug + Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives random bytes that nobody can guess.
+pub trait Random: Debug + Send + Sync {
+    /// Fills the buffer.
+    ///
+    /// # Errors
+    /// When the system has none.
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// The system's random bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(buffer).map_err(io::Error::other)
+    }
+}
+
+/// What a vault takes from outside.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub random: Arc<dyn Random>,
+    /// Objects read or written at once.
+    pub parallel: usize,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(4, usize::from);
+        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), parallel: cores.max(8) }
+    }
+}
+
+impl Environment {
+    /// Random bytes.
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], VaultError> {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).map_err(|source| VaultError::Random { source })?;
+        Ok(bytes)
+    }
+
+    /// A random id of 32 hex digits.
+    pub(crate) fn random_id(&self) -> Result<String, VaultError> {
+        Ok(self.random::<16>()?.iter().map(|b| format!("{b:02x}")).collect())
+    }
+}

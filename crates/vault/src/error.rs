@@ -1,0 +1,233 @@
+//! Why a vault refused or failed, grouped by what the caller can do.
+
+use keepfast_format::FormatError;
+use keepfast_model::{Class, Code, Coded, LogSeq, ModelError};
+use keepfast_objects::ObjectsError;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a vault refused or failed. Paths are full, as the target shows them, and free of secrets.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// There is no vault at this place.
+    #[error("{url} is not a vault: it holds no keepfast.json")]
+    NotAVault {
+        /// The place.
+        url: String,
+    },
+    /// There is a vault at this place already.
+    #[error("{url} is a vault already")]
+    VaultExists {
+        /// The place.
+        url: String,
+    },
+    /// A vault would be made among objects that are not Keepfast's.
+    #[error("{url} cannot become a vault: it holds {object}")]
+    NotEmpty {
+        /// The place.
+        url: String,
+        /// One object that stands there.
+        object: String,
+    },
+    /// An object was written by a newer program.
+    #[error("{path} was written by a newer program: it has {found}")]
+    NewerFormat {
+        /// The object.
+        path: String,
+        /// What this program does not know.
+        found: String,
+    },
+    /// An object is missing or is not what was written.
+    #[error("{path} is damaged: {reason}")]
+    Damaged {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The decoder's own error.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The vault has no visible backup of this name.
+    #[error("there is no backup '{backup}' in {url}{}", known_names(.known))]
+    NoBackup {
+        /// The backup asked for.
+        backup: String,
+        /// The vault.
+        url: String,
+        /// Backups that exist.
+        known: Vec<String>,
+    },
+    /// The backup has no such restore point.
+    #[error("backup '{backup}' in {url} has no restore point {wanted}{}", known_range(.known))]
+    NoPoint {
+        /// The backup.
+        backup: String,
+        /// The vault.
+        url: String,
+        /// What was asked for, such as `12` or `as of 2026-01-01T00:00:00Z`.
+        wanted: String,
+        /// Oldest and newest point that exist, each with the time of its cut.
+        known: Option<(String, String)>,
+    },
+    /// A hold keeps what was to be removed.
+    #[error("backup '{backup}' is held: {holds}")]
+    Held {
+        /// The backup.
+        backup: String,
+        /// The holds, each with its reason.
+        holds: String,
+    },
+    /// There is no hold of this id in force.
+    #[error("there is no hold '{id}' in {url}")]
+    NoHold {
+        /// The id.
+        id: String,
+        /// The vault.
+        url: String,
+    },
+    /// Objects that a commit names are not in the vault; nothing was committed.
+    #[error("{path} and {} more of {total} new objects are not in the vault as they were written", .wrong - 1)]
+    Incomplete {
+        /// The first of them.
+        path: String,
+        /// How many are missing or have another size.
+        wrong: usize,
+        /// How many were checked.
+        total: usize,
+    },
+    /// The record stands, but could not be confirmed afterwards.
+    #[error("record {seq} is committed, but {path} could not be confirmed")]
+    Unconfirmed {
+        /// The record.
+        seq: LogSeq,
+        /// The object that could not be confirmed.
+        path: String,
+        /// Why not.
+        #[source]
+        source: Source,
+    },
+    /// Objects that a commit names were removed by a prune meanwhile.
+    #[error("{path} was removed by a prune while this run used it")]
+    Pruned {
+        /// The object.
+        path: String,
+    },
+    /// A record contradicts itself or the vault.
+    #[error("the record was refused: {reason}")]
+    Record {
+        /// The contradiction.
+        reason: String,
+    },
+    /// The format has a place for it, and this program does not fill it.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked.
+        what: String,
+    },
+    /// The system gave no random bytes.
+    #[error("no random bytes: {source}")]
+    Random {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The place could not be read or written.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// Stored bytes could not be encoded or decoded.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A value of the model was not well formed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+fn known_names(known: &[String]) -> String {
+    match known {
+        [] => "; it holds none".to_owned(),
+        names if names.len() <= 5 => format!("; it holds {}", names.join(", ")),
+        names => format!("; it holds {} and {} more", names[..5].join(", "), names.len() - 5),
+    }
+}
+
+fn known_range(known: &Option<(String, String)>) -> String {
+    match known {
+        None => String::new(),
+        Some((oldest, newest)) if oldest == newest => format!("; it has only {oldest}"),
+        Some((oldest, newest)) => format!("; it has {oldest} to {newest}"),
+    }
+}
+
+impl VaultError {
+    /// Damage without a decoder's error.
+    pub(crate) fn damaged(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), reason: reason.into(), source: None }
+    }
+}
+
+impl Coded for VaultError {
+    fn code(&self) -> Code {
+        Code(match self {
+            Self::NotAVault { .. } => 220,
+            Self::VaultExists { .. } => 221,
+            Self::NotEmpty { .. } => 222,
+            Self::NewerFormat { .. } => 223,
+            Self::Damaged { .. } => 224,
+            Self::NoBackup { .. } => 225,
+            Self::NoPoint { .. } => 226,
+            Self::Held { .. } => 227,
+            Self::NoHold { .. } => 228,
+            Self::Incomplete { .. } => 229,
+            Self::Unconfirmed { .. } => 230,
+            Self::Pruned { .. } => 231,
+            Self::Record { .. } => 232,
+            Self::Unsupported { .. } => 233,
+            Self::Random { .. } => 234,
+            Self::Objects(e) => return e.code(),
+            Self::Format(e) => return e.code(),
+            Self::Model(e) => return e.code(),
+        })
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } => Class::Retry,
+            Self::Record { .. } => Class::Bug,
+            Self::Objects(e) => e.class(),
+            Self::Format(e) => e.class(),
+            Self::Model(e) => e.class(),
+            _ => Class::Fix,
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::NotAVault { .. } => {
+                "Check the place; `keepfast backup … --to URL` or `keepfast vault init URL` makes a vault."
+            }
+            Self::VaultExists { .. } => "Use it as it is, or choose another place.",
+            Self::NotEmpty { .. } => "Choose an empty folder or prefix for the vault.",
+            Self::NewerFormat { .. } => "Use the newer keepfast that wrote it.",
+            Self::Damaged { .. } => {
+                "Run `keepfast verify` on the backup: it lists every damaged object and the points it touches; \
+                 restore from another point or another copy."
+            }
+            Self::NoBackup { .. } => "`keepfast list` shows the backups of a vault.",
+            Self::NoPoint { .. } => "`keepfast list NAME` shows the restore points of a backup.",
+            Self::Held { .. } => "Release the hold first, or wait until it ends.",
+            Self::NoHold { .. } => "`keepfast show NAME` lists the holds of a backup.",
+            Self::Incomplete { .. } => "Run the same command again; nothing was committed.",
+            Self::Unconfirmed { .. } => "Run `keepfast verify` on the backup before you rely on it.",
+            Self::Pruned { .. } => "Run the same command again; it will write the objects anew.",
+            Self::Record { .. } => "This is a defect of Keepfast; please report it with the code.",
+            Self::Unsupported { .. } => "Leave the option out.",
+            Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
+            Self::Objects(e) => return e.next_step(),
+            Self::Format(e) => return e.next_step(),
+            Self::Model(e) => return e.next_step(),
+        }
+        .to_owned()
+    }
+}

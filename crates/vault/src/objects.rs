@@ -1,0 +1,204 @@
+//! Segments, change segments and manifests: put under names that follow from their content, checked when read.
+
+use crate::commit::NewObject;
+use crate::error::VaultError;
+use crate::vault::Vault;
+use crate::{Result, layout};
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_format::{EncodedSegment, Manifest, ManifestKind, SegmentEntry};
+use keepfast_model::{ByteCount, Hash256, ManifestRef, TableId, TablePoint};
+use keepfast_objects::Put;
+use std::io::Read;
+
+/// Bytes above which hashing is moved off the threads that drive I/O.
+const HASH_APART: usize = 1 << 20;
+
+/// The manifests of one table of a point.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableManifests {
+    /// The base, in key order.
+    pub base: Vec<Manifest>,
+    /// Changes, oldest first.
+    pub changes: Vec<Manifest>,
+}
+
+impl Vault {
+    /// Stores a segment; durable at the next commit, task result or [`keepfast_objects::Target::sync`].
+    ///
+    /// # Errors
+    /// [`VaultError::Objects`].
+    pub async fn put_segment(&self, table: &TableId, segment: &EncodedSegment) -> Result<Put> {
+        Ok(self.target().put_content(&layout::segment(table, &segment.entry), segment.bytes.clone()).await?)
+    }
+
+    /// Stores a change segment, as [`Self::put_segment`].
+    ///
+    /// # Errors
+    /// [`VaultError::Objects`].
+    pub async fn put_change_segment(&self, table: &TableId, segment: &EncodedSegment) -> Result<Put> {
+        Ok(self
+            .target()
+            .put_content(&layout::change_segment(table, &segment.entry), segment.bytes.clone())
+            .await?)
+    }
+
+    /// Stores a manifest, and says how a point names it.
+    ///
+    /// A manifest's name follows from what it says. One that stands there may be compressed otherwise; the reference
+    /// then names its bytes.
+    ///
+    /// # Errors
+    /// [`VaultError::Objects`] and [`VaultError::Format`].
+    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<(ManifestRef, Put)> {
+        let (mut reference, bytes) = manifest.encode()?;
+        let name = layout::manifest(reference.id);
+        // A crash may have torn what stands there; a rival may heal it at the same time.
+        for _ in 0..3 {
+            if self.target().put_deferred(&name, bytes.clone()).await? == Put::Created {
+                return Ok((reference, Put::Created));
+            }
+            let found = match self.target().get(&name).await {
+                Ok(found) => found,
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if identity(&found) == Some(reference.id) {
+                reference.stored = Hash256::of(&found);
+                reference.bytes = ByteCount(found.len() as u64);
+                return Ok((reference, Put::Existed));
+            }
+            tracing::warn!(object = %self.target().full(&name), "replacing a manifest that does not say what its name promises");
+            self.target().delete(&name).await?;
+        }
+        Err(keepfast_objects::ObjectsError::Exists { path: self.target().full(&name) }.into())
+    }
+
+    /// Reads a manifest that a point names.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] when it is missing or not what was stored; [`VaultError::Objects`].
+    pub async fn read_manifest(&self, reference: &ManifestRef) -> Result<Manifest> {
+        self.read_manifest_if_there(reference).await.map_err(|e| self.missing(e))
+    }
+
+    /// As [`Self::read_manifest`], but a missing one is [`keepfast_objects::ObjectsError::NotFound`].
+    pub(crate) async fn read_manifest_if_there(&self, reference: &ManifestRef) -> Result<Manifest> {
+        let name = layout::manifest(reference.id);
+        let path = self.target().full(&name);
+        let bytes = self.read_checked(&name, reference.bytes, reference.stored).await?;
+        let manifest = Manifest::decode(&bytes).map_err(|e| VaultError::Damaged {
+            path: path.clone(),
+            reason: "it is not a manifest".into(),
+            source: Some(Box::new(e)),
+        })?;
+        if manifest.segments.len() as u64 != u64::from(reference.segments) {
+            return Err(VaultError::damaged(path, "it lists another number of segments than its point says"));
+        }
+        Ok(manifest)
+    }
+
+    /// Reads all manifests of a table of a point, several at once.
+    ///
+    /// # Errors
+    /// As [`Self::read_manifest`]; [`VaultError::Damaged`] also when one belongs to another table or is of another
+    /// kind.
+    pub async fn read_manifests(&self, table: &TablePoint) -> Result<TableManifests> {
+        let base = table.base.iter().map(|m| (m, ManifestKind::Segments));
+        let all = base.chain(table.changes.iter().map(|c| (&c.manifest, ManifestKind::Changes)));
+        let read: Vec<Manifest> = futures::stream::iter(all)
+            .map(|(reference, kind)| async move {
+                let manifest = self.read_manifest(reference).await?;
+                if manifest.table != table.id || manifest.kind != kind {
+                    let path = self.target().full(&layout::manifest(reference.id));
+                    return Err(VaultError::damaged(
+                        path,
+                        format!("it is not one of table '{}'", table.name),
+                    ));
+                }
+                Ok(manifest)
+            })
+            .buffered(self.environment().parallel)
+            .try_collect()
+            .await?;
+        let mut base = read;
+        let changes = base.split_off(table.base.len());
+        Ok(TableManifests { base, changes })
+    }
+
+    /// Reads a segment's file.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] with the full path when it is not what was stored; [`VaultError::Objects`].
+    pub async fn read_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<Bytes> {
+        self.read_entry(&layout::segment(table, entry), entry).await.map_err(|e| self.missing(e))
+    }
+
+    /// Reads a change segment's file.
+    ///
+    /// # Errors
+    /// As [`Self::read_segment`].
+    pub async fn read_change_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<Bytes> {
+        self.read_entry(&layout::change_segment(table, entry), entry).await.map_err(|e| self.missing(e))
+    }
+
+    pub(crate) async fn read_entry(&self, name: &str, entry: &SegmentEntry) -> Result<Bytes> {
+        self.read_checked(name, entry.bytes, entry.stored).await
+    }
+
+    async fn read_checked(&self, name: &str, size: ByteCount, stored: Hash256) -> Result<Bytes> {
+        let bytes = self.target().get(name).await?;
+        if bytes.len() as u64 != size.0 {
+            let reason = format!("it has {} bytes instead of {}", bytes.len(), size.0);
+            return Err(VaultError::damaged(self.target().full(name), reason));
+        }
+        let found = match bytes.len() {
+            n if n < HASH_APART => Hash256::of(&bytes),
+            _ => {
+                let shared = bytes.clone();
+                let hashed = tokio::task::spawn_blocking(move || Hash256::of(&shared)).await;
+                hashed.map_err(|e| {
+                    keepfast_objects::ObjectsError::of("read", self.target().full(name), e.into())
+                })?
+            }
+        };
+        if found != stored {
+            return Err(VaultError::damaged(self.target().full(name), "its bytes do not match their hash"));
+        }
+        Ok(bytes)
+    }
+
+    /// An object that a point names and that is not there is damage.
+    fn missing(&self, e: VaultError) -> VaultError {
+        match e {
+            VaultError::Objects(keepfast_objects::ObjectsError::NotFound { path }) => {
+                VaultError::damaged(path, "it is missing")
+            }
+            e => e,
+        }
+    }
+
+    /// A segment as [`Vault::commit`] wants to know it.
+    pub fn segment_object(table: &TableId, entry: &SegmentEntry) -> NewObject {
+        NewObject { path: layout::segment(table, entry), bytes: entry.bytes }
+    }
+
+    /// A change segment as [`Vault::commit`] wants to know it.
+    pub fn change_object(table: &TableId, entry: &SegmentEntry) -> NewObject {
+        NewObject { path: layout::change_segment(table, entry), bytes: entry.bytes }
+    }
+
+    /// A manifest as [`Vault::commit`] wants to know it.
+    pub fn manifest_object(reference: &ManifestRef) -> NewObject {
+        NewObject { path: layout::manifest(reference.id), bytes: reference.bytes }
+    }
+}
+
+/// BLAKE3 of the JSON in a stored manifest; none when it cannot be decompressed.
+fn identity(stored: &[u8]) -> Option<Hash256> {
+    /// More than any manifest holds.
+    const JSON_MAX: u64 = 256 << 20;
+    let mut json = vec![];
+    zstd::stream::Decoder::new(stored).ok()?.take(JSON_MAX).read_to_end(&mut json).ok()?;
+    Some(Hash256::of(&json))
+}

@@ -1,0 +1,194 @@
+//! An open vault, and how one is made.
+
+use crate::environment::Environment;
+use crate::error::VaultError;
+use crate::keys::Keys;
+use crate::log::Log;
+use crate::marker::{FORMAT, Marker};
+use crate::{Result, layout};
+use futures::stream::TryStreamExt;
+use keepfast_format::IdentityKey;
+use keepfast_model::{BackupName, Hash256, Selection, TableId, TableName, VaultId};
+use keepfast_objects::{Put, Target};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a vault is made.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// The program's name and version, kept in the vault.
+    pub program: String,
+    /// Time, random bytes and parallelism.
+    pub environment: Environment,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+            environment: Environment::default(),
+        }
+    }
+}
+
+/// An open vault. Cheap to clone; clones share a cache of the log.
+#[derive(Clone)]
+pub struct Vault {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    target: Target,
+    marker: Marker,
+    keys: Keys,
+    environment: Environment,
+    log: Mutex<Option<Log>>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vault({})", self.url())
+    }
+}
+
+impl Vault {
+    /// Makes a vault at an empty place, with a random dedup secret.
+    ///
+    /// The place is probed first. What a dead maker left behind is taken up; `keepfast.json` is written last and
+    /// makes it a vault.
+    ///
+    /// # Errors
+    /// [`VaultError::VaultExists`], also when a rival was faster; [`VaultError::NotEmpty`] among foreign objects;
+    /// [`VaultError::Objects`] when the place cannot be written or overwrites objects.
+    pub async fn create(target: Target, options: &CreateOptions) -> Result<Self> {
+        let environment = options.environment.clone();
+        let mut found = target.list_stream("");
+        while let Some(object) = found.try_next().await? {
+            let ours = [layout::KEYS, layout::STAGING]
+                .iter()
+                .any(|folder| object.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
+            if object.path == layout::MARKER {
+                return Err(VaultError::VaultExists { url: target.url().to_owned() });
+            }
+            if !ours {
+                return Err(VaultError::NotEmpty { url: target.url().to_owned(), object: object.path });
+            }
+        }
+        drop(found);
+        let id = environment.random_id()?;
+        target.probe(&id).await?;
+        let keys = Keys::create(&target, &environment).await?;
+        let marker = Marker {
+            format: FORMAT,
+            vault: VaultId(id),
+            created: environment.clock.now(),
+            program: options.program.clone(),
+        };
+        match target.put_new(layout::MARKER, marker.encode()?).await? {
+            Put::Created => Ok(Self::of(target, marker, keys, environment)),
+            Put::Existed => Err(VaultError::VaultExists { url: target.url().to_owned() }),
+        }
+    }
+
+    /// Opens the vault at a place.
+    ///
+    /// # Errors
+    /// [`VaultError::NotAVault`] where there is none, [`VaultError::NewerFormat`] and [`VaultError::Damaged`] where
+    /// it cannot be read, [`VaultError::Objects`] where the place cannot be reached.
+    pub async fn open(target: Target) -> Result<Self> {
+        Self::open_with(target, Environment::default()).await
+    }
+
+    /// Opens the vault at a place, with this clock and these random bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(target: Target, environment: Environment) -> Result<Self> {
+        let marker = Marker::read(&target).await?;
+        let keys = Keys::read(&target, crate::keys::FIRST_GENERATION).await?;
+        Ok(Self::of(target, marker, keys, environment))
+    }
+
+    /// Opens the vault at a place, or makes one where the place is empty.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::create`].
+    pub async fn open_or_create(target: Target) -> Result<Self> {
+        Self::open_or_create_with(target, &CreateOptions::default()).await
+    }
+
+    /// As [`Self::open_or_create`], with options.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::create`].
+    pub async fn open_or_create_with(target: Target, options: &CreateOptions) -> Result<Self> {
+        match Self::open_with(target.clone(), options.environment.clone()).await {
+            Err(VaultError::NotAVault { .. }) => {}
+            other => return other,
+        }
+        match Self::create(target.clone(), options).await {
+            Err(VaultError::VaultExists { .. }) => Self::open_with(target, options.environment.clone()).await,
+            other => other,
+        }
+    }
+
+    pub(crate) fn of(target: Target, marker: Marker, keys: Keys, environment: Environment) -> Self {
+        Self { inner: Arc::new(Inner { target, marker, keys, environment, log: Mutex::new(None) }) }
+    }
+
+    /// The vault's random id.
+    pub fn id(&self) -> &VaultId {
+        &self.inner.marker.vault
+    }
+
+    /// Its address as it may be shown, without secrets.
+    pub fn url(&self) -> &str {
+        self.inner.target.url()
+    }
+
+    /// When it was made.
+    pub fn created(&self) -> jiff::Timestamp {
+        self.inner.marker.created
+    }
+
+    /// The program that made it.
+    pub fn program(&self) -> &str {
+        &self.inner.marker.program
+    }
+
+    /// Where its objects stand.
+    pub fn target(&self) -> &Target {
+        &self.inner.target
+    }
+
+    /// The key of identities of tables without encryption.
+    pub fn identity_key(&self) -> IdentityKey {
+        self.inner.keys.identity.clone()
+    }
+
+    /// BLAKE3 of the key file's stored bytes.
+    pub(crate) fn keys_stored(&self) -> Hash256 {
+        self.inner.keys.stored
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.inner.environment
+    }
+
+    /// The id of one part of one store table in one backup. `store` is the store's kind, such as `columnar`.
+    pub fn table_id(backup: &BackupName, store: &str, name: &TableName, selection: &Selection) -> TableId {
+        layout::table_id(backup, store, name, selection)
+    }
+
+    pub(crate) fn cached_log(&self) -> Option<Log> {
+        self.inner.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a log for the next reader, unless a newer one is kept.
+    pub(crate) fn keep_log(&self, log: &Log) {
+        let mut kept = self.inner.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|k| k.head() < log.head()) {
+            *kept = Some(log.clone());
+        }
+    }
+}
