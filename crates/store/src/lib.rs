@@ -4,12 +4,14 @@
 //! and takes rows back through a [`Load`](load::Load). Capabilities are asked for, never guessed from a store's name.
 //! Every implementation passes the suite in [`conformance`]; [`awkward`] is the store that is hardest on callers.
 
+pub mod awkward;
 pub mod conformance;
 pub mod cut;
 pub mod edit;
 pub mod error;
 pub mod load;
 pub mod random;
+mod row;
 pub mod sample;
 pub mod store;
 

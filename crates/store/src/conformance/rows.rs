@@ -3,23 +3,17 @@
 //! This is the plain reading of what scans and change batches mean, kept simple on purpose: faster implementations are
 //! tested against it.
 
+use crate::row::{Cell, Row, bytes, canonical, column, rows_of};
 use crate::{Result, StoreError};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
 use arrow::util::display::array_value_to_string;
 use keepfast_model::change::HIDDEN_COLUMNS;
-use keepfast_model::digest::canonical_value;
 use keepfast_model::{
     ChangeOp, Digest, RowHasher, ShardId, TableSchema, TableShape, encode_keys, hidden, key,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// One value, where it stands; none is NULL.
-type Cell = Option<(ArrayRef, usize)>;
-/// The cells of a row in table order, and those of the hidden exact column last.
-type Row = Vec<Cell>;
 
 #[derive(Clone, Debug)]
 struct Held {
@@ -143,15 +137,15 @@ impl RowSet {
         }
         self.rows.retain(|_, shards| !shards.is_empty());
         for (key, shards) in &self.rows {
-            let mut alive = shards.iter();
-            let (Some((first, held)), second) = (alive.next(), alive.next()) else { continue };
-            if held.count < 0 {
+            if let Some(held) = shards.values().find(|held| held.count < 0) {
                 return Err(damaged(format!(
                     "more rows are removed than there are: {}",
                     self.show(&held.row)
                 )));
             }
-            if let Some((second, _)) = second.filter(|_| !self.schema.is_bag()) {
+            let mut alive = shards.keys();
+            let (Some(first), second) = (alive.next(), alive.next()) else { continue };
+            if let Some(second) = second.filter(|_| !self.schema.is_bag()) {
                 return Err(StoreError::DuplicateKey {
                     table: String::new(),
                     key: key::KeyBytes(key.clone()).to_string(),
@@ -214,29 +208,9 @@ impl RowSet {
         }
         let mut columns = vec![];
         for (at, field) in fields.iter().enumerate() {
-            let null = new_null_array(field.data_type(), 1);
-            let mut arrays: Vec<&dyn Array> = vec![null.as_ref()];
-            let mut indices = vec![];
-            let mut known: Option<(*const dyn Array, usize)> = None;
-            for row in &rows {
-                indices.push(match &row[at] {
-                    None => (0, 0),
-                    Some((array, i)) => {
-                        let pointer: *const dyn Array = array.as_ref();
-                        let place = match known {
-                            Some((p, place)) if std::ptr::addr_eq(p, pointer) => place,
-                            _ => {
-                                arrays.push(array.as_ref());
-                                arrays.len() - 1
-                            }
-                        };
-                        known = Some((pointer, place));
-                        (place, *i)
-                    }
-                });
-            }
+            let cells = rows.iter().map(|row| &row[at]);
             columns.push(
-                interleave(&arrays, &indices)
+                column(field.data_type(), cells)
                     .map_err(|e| damaged(format!("column {}: {e}", field.name())))?,
             );
         }
@@ -314,7 +288,7 @@ impl RowSet {
             let shard = shards.value(i);
             if op == ChangeOp::Count {
                 let count = if counts.is_valid(i) { counts.value(i) } else { 0 };
-                self.count(canonical(&row), "", row, count);
+                self.count(canonical(&row), shard, row, count);
                 continue;
             }
             let key = keys.value(i).to_vec();
@@ -431,41 +405,8 @@ fn covers(op: ChangeOp, delete: &Row, cell: &Row) -> bool {
         && timestamp(delete).is_none_or(|upto| timestamp(cell).is_some_and(|t| t <= upto))
 }
 
-/// The rows of a batch from a column on; a column beyond the declared ones is the exact column.
-fn rows_of(batch: &RecordBatch, from: usize, declared: usize) -> Vec<Row> {
-    let columns = &batch.columns()[from..];
-    (0..batch.num_rows())
-        .map(|i| {
-            let mut row: Row =
-                columns.iter().map(|a| if a.is_null(i) { None } else { Some((a.clone(), i)) }).collect();
-            row.resize(declared + 1, None);
-            row
-        })
-        .collect()
-}
-
 fn count(shards: &BTreeMap<String, Held>) -> i64 {
     shards.values().map(|held| held.count).sum()
-}
-
-fn bytes(cell: &Cell) -> Option<Vec<u8>> {
-    let (array, at) = cell.as_ref()?;
-    let mut out = vec![];
-    // A type without canonical bytes cannot be in a schema; it would compare equal to an empty value.
-    canonical_value(array.as_ref(), *at, &mut out).ok();
-    Some(out)
-}
-
-fn canonical(row: &Row) -> Vec<u8> {
-    let mut out = vec![];
-    for (cell, id) in row.iter().zip(1u32..) {
-        if let Some(bytes) = bytes(cell) {
-            out.extend_from_slice(&id.to_be_bytes());
-            out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-            out.extend_from_slice(&bytes);
-        }
-    }
-    out
 }
 
 fn text(cell: &Cell) -> String {
