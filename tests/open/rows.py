@@ -93,7 +93,7 @@ def literal(name, value):
         seconds, micros = divmod(value, 1_000_000)
         return f"TIME '{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{micros:06}'"
     if name == "wall_clock":
-        return f"TIMESTAMP '{value.isoformat(sep=' ', timespec='microseconds')}'"
+        return f"'{value.isoformat(sep=' ', timespec='microseconds')}'"
     if name == "instant":
         return f"'{value.isoformat(timespec='microseconds')}'"
     if name == "day":

@@ -18,7 +18,7 @@ pub fn run(workspace: &Workspace) -> Result<String, String> {
         return Err(format!("Cargo.lock has a dependency that is not from crates.io: {line}"));
     }
     let arguments =
-        "tree --locked --workspace --target all --edges normal,build,dev --prefix none --format {p}\u{1f}{l}";
+        "tree --locked --workspace --target all --edges normal,build,dev --prefix none --format {p}|{l}";
     let listed = workspace.cargo(&arguments.split(' ').collect::<Vec<_>>()).output();
     let listed = listed.map_err(|why| format!("cargo tree did not start: {why}"))?;
     if !listed.status.success() {
@@ -27,7 +27,7 @@ pub fn run(workspace: &Workspace) -> Result<String, String> {
     let listed = String::from_utf8_lossy(&listed.stdout);
     let mut seen = BTreeSet::new();
     let mut refused = BTreeSet::new();
-    for (package, licence) in listed.lines().filter_map(|line| line.split_once('\u{1f}')) {
+    for (package, licence) in listed.lines().filter_map(|line| line.split_once('|')) {
         let licence = licence.trim_end_matches(" (*)").trim();
         seen.insert(package);
         if !permits(licence, &allowed) {
