@@ -12,6 +12,7 @@ use keepfast_model::{ColumnId, Hash256, TableId, TableSchema, hidden};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding as PageEncoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
@@ -58,6 +59,11 @@ impl Layout {
             .set_max_row_group_row_count(Some(profile.row_group_rows.max(1) as usize));
         for (at, field) in schema.fields().iter().enumerate() {
             let id = table_schema.columns.get(at).map_or(ColumnId::EXACT, |c| c.id);
+            let (path, leaf) = leaf(field.name(), field.data_type());
+            if takes_delta_length(leaf) && !table_schema.key.contains(&id) {
+                // Comparing every text costs more than anybody gains who reads the file for itself.
+                builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
+            }
             if let Some(column) = profile.columns.iter().find(|c| c.id == id) {
                 builder = column_properties(builder, field.name(), field.data_type(), column);
             } else if field.name().starts_with(hidden::PREFIX) {
@@ -69,14 +75,7 @@ impl Layout {
 
     /// One file of these batches, which have exactly the layout's schema.
     pub(crate) fn encode(&self, id: Hash256, batches: &[RecordBatch]) -> Result<Bytes> {
-        let refuse = |e| FormatError::encode("a segment", e);
-        let options =
-            ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
-        let mut writer =
-            ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
-        for batch in batches {
-            writer.write(batch).map_err(refuse)?;
-        }
+        let mut writer = self.write(batches)?;
         for (key, value) in [
             (META_FORMAT, "1".to_owned()),
             (META_IDENTITY, id.to_string()),
@@ -86,6 +85,27 @@ impl Layout {
         }
         Ok(writer.into_inner().map_err(refuse)?.into())
     }
+
+    /// Stored bytes of the values alone, without the file's footer.
+    pub(crate) fn value_bytes(&self, batches: &[RecordBatch]) -> Result<u64> {
+        let metadata = self.write(batches)?.close().map_err(refuse)?;
+        Ok(metadata.row_groups().iter().map(|g| g.compressed_size().max(0) as u64).sum())
+    }
+
+    fn write(&self, batches: &[RecordBatch]) -> Result<ArrowWriter<Vec<u8>>> {
+        let options =
+            ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+        let mut writer =
+            ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
+        for batch in batches {
+            writer.write(batch).map_err(refuse)?;
+        }
+        Ok(writer)
+    }
+}
+
+fn refuse(e: ParquetError) -> FormatError {
+    FormatError::encode("a segment", e)
 }
 
 fn column_properties(

@@ -135,27 +135,122 @@ impl Manifest {
             id: Hash256::of(&json),
             stored: Hash256::of(&bytes),
             bytes: ByteCount(bytes.len() as u64),
-            rows: self.segments.iter().map(|s| s.rows).sum(),
+            rows: self.rows(),
             segments: self.segments.len() as u32,
         };
         Ok((reference, bytes.into()))
     }
 
     /// Reads stored bytes.
+    ///
+    /// # Errors
+    /// [`FormatError::Damaged`] when they are not a manifest or contradict themselves, [`FormatError::NewerFormat`],
+    /// and [`FormatError::Unsupported`] for entries with an encrypted data key.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        Ok(Self::decode_with_id(bytes)?.0)
+        let json = decompress("manifest", bytes)?;
+        Self::parse("manifest", &json)
     }
 
-    fn decode_with_id(bytes: &[u8]) -> Result<(Self, Hash256)> {
-        let damaged = |reason: String| FormatError::damaged("manifest", reason);
-        let mut json = Vec::new();
-        zstd::stream::Decoder::new(bytes)
-            .and_then(|d| d.take(JSON_MAX + 1).read_to_end(&mut json))
-            .map_err(|e| damaged(e.to_string()))?;
-        if json.len() as u64 > JSON_MAX {
-            return Err(damaged(format!("it holds more than {}", ByteCount(JSON_MAX))));
+    /// Reads the stored bytes of the manifest that a restore point names, and checks that they are that one.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; also when hashes, rows or the number of segments are not those of the reference.
+    pub fn open(reference: &ManifestRef, bytes: &[u8]) -> Result<Self> {
+        let object = format!("manifest {}", reference.id);
+        let refuse = |reason: &str| Err(FormatError::damaged(&object, reason));
+        if Hash256::of(bytes) != reference.stored {
+            return refuse("its bytes are not those that were written");
         }
-        let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
-        Ok((manifest, Hash256::of(&json)))
+        let json = decompress(&object, bytes)?;
+        if Hash256::of(&json) != reference.id {
+            return refuse("it is not the manifest of that identity");
+        }
+        let manifest = Self::parse(&object, &json)?;
+        if manifest.segments.len() as u64 != u64::from(reference.segments)
+            || manifest.rows() != reference.rows
+        {
+            return refuse("it lists other segments than its restore point says");
+        }
+        Ok(manifest)
     }
+
+    /// Rows of all its segments.
+    pub fn rows(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.rows))
+    }
+
+    /// Digest of all its segments together.
+    pub fn digest(&self) -> Digest {
+        self.segments.iter().fold(Digest::default(), |sum, s| Digest {
+            rows: sum.rows.saturating_add(s.digest.rows),
+            sum: sum.sum.wrapping_add(s.digest.sum),
+        })
+    }
+
+    fn parse(object: &str, json: &[u8]) -> Result<Self> {
+        /// Read first: a newer format may have other members.
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let damaged = |e: serde_json::Error| FormatError::Damaged {
+            object: object.to_owned(),
+            reason: e.to_string(),
+            source: Some(Box::new(e)),
+        };
+        let head: Head = serde_json::from_slice(json).map_err(damaged)?;
+        if head.format > FORMAT {
+            let found = head.format.to_string();
+            return Err(FormatError::NewerFormat { object: object.to_owned(), found, known: FORMAT });
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(damaged)?;
+        manifest.check(object)?;
+        Ok(manifest)
+    }
+
+    fn check(&self, object: &str) -> Result<()> {
+        let refuse = |reason: String| Err(FormatError::damaged(object, reason));
+        if self.format != FORMAT {
+            return refuse(format!("its format is {}", self.format));
+        }
+        if self.segments.len() > ENTRIES_MAX {
+            return refuse(format!("it lists {} segments", self.segments.len()));
+        }
+        if let Err(e) = self.schema.check(&self.table.0) {
+            return refuse(e.to_string());
+        }
+        for entry in &self.segments {
+            let name = entry.file_name();
+            if entry.key.is_some() {
+                return Err(FormatError::Unsupported { what: format!("the encrypted segment {name}") });
+            }
+            if entry.digest.rows != entry.rows {
+                return refuse(format!("rows and digest of {name} disagree"));
+            }
+            if entry.min > entry.max || entry.min.is_some() != entry.max.is_some() {
+                return refuse(format!("the keys of {name} are not a range"));
+            }
+            let numbered = entry.seq_min.is_some() && entry.seq_min <= entry.seq_max;
+            if numbered != (self.kind == ManifestKind::Changes) {
+                return refuse(format!("{name} is not one of {:?}", self.kind));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The JSON in stored bytes; what would grow beyond all reason is refused while it grows.
+fn decompress(object: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut json = Vec::new();
+    zstd::stream::Decoder::new(bytes)
+        .and_then(|decoder| decoder.take(JSON_MAX + 1).read_to_end(&mut json))
+        .map_err(|e| FormatError::Damaged {
+        object: object.to_owned(),
+        reason: e.to_string(),
+        source: Some(Box::new(e)),
+    })?;
+    if json.len() as u64 > JSON_MAX {
+        return Err(FormatError::damaged(object, format!("it holds more than {}", ByteCount(JSON_MAX))));
+    }
+    Ok(json)
 }
