@@ -9,7 +9,7 @@ pub fn build(workspace: &Workspace, steps: &mut Steps) -> bool {
     let built =
         steps.step("build of keepfast", |_| run_command(&mut workspace.cargo(&["build", "--release"])));
     if !built {
-        for name in ["open format", "demo"] {
+        for name in ["open format", "demo", "commands of the pages"] {
             steps.step(name, |_| Outcome::Skipped("keepfast could not be built".into()));
         }
     }

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod demo;
 mod documents;
+mod guide;
 mod licences;
 mod open;
 mod python;
@@ -23,7 +24,7 @@ use workspace::Workspace;
 
 const USAGE: &str = "\
 cargo xtask check             formatting, lints, pinned versions, licences, direction of dependencies
-cargo xtask test              check, all tests, the open-format test, the demo
+cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide
 cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask bench --help` lists the options";
 
 fn main() -> ExitCode {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             if demo::build(&workspace, &mut steps) {
                 open::run(&workspace, &mut steps);
                 demo::run(&workspace, &mut steps);
+                guide::run(&workspace, &mut steps);
             }
         }
         ["bench", options @ ..] => return bench::run(&workspace, options),
