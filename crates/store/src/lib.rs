@@ -9,17 +9,21 @@ pub mod conformance;
 pub mod cut;
 pub mod edit;
 pub mod error;
+pub mod faulty;
 pub mod load;
 pub mod random;
 mod row;
 pub mod sample;
 pub mod store;
+pub mod throttled;
 
 pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
 pub use edit::{Edit, OnDuplicate, TableEdit};
 pub use error::StoreError;
+pub use faulty::{Fault, Faulty};
 pub use load::{Load, LoadMode, LoadOptions, LoadedPart, Published, UndoToken};
 pub use store::{Capabilities, CutKind, CutOptions, PublishKind, Store, TableInfo};
+pub use throttled::{Clock, Limits, SystemClock, Throttled};
 
 /// Result of a store's call.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -1,0 +1,257 @@
+//! A store that fails as a script says, loudly or silently, to test that callers never report success for something
+//! incomplete.
+//!
+//! Each fault of the script happens once, at the first call that it fits, or each time. [`Faulty::fired`] names those
+//! that happened: a test whose fault never came has tested nothing.
+
+mod batches;
+mod fault;
+
+pub use fault::Fault;
+
+use crate::{
+    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadedPart, OpenCut, PlanOptions,
+    ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+};
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use batches::Scan;
+use fault::{Script, broken};
+use futures::{StreamExt, TryStreamExt, stream};
+use keepfast_model::{Cut, Digest, Partition, RowHasher, ShardPosition, SourceProof, TableName, TableSchema};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A store that fails as a script says. Clones share the script.
+#[derive(Clone, Debug)]
+pub struct Faulty {
+    inner: Arc<dyn Store>,
+    script: Arc<Script>,
+}
+
+impl Faulty {
+    /// A store on which each of these faults happens once.
+    pub fn once(inner: Arc<dyn Store>, faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self { inner, script: Arc::new(Script::new(faults, Some(1))) }
+    }
+
+    /// A store on which each of these faults happens whenever it can.
+    pub fn always(inner: Arc<dyn Store>, faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self { inner, script: Arc::new(Script::new(faults, None)) }
+    }
+
+    /// The faults that happened, in the order of the script, each as often as it did.
+    pub fn fired(&self) -> Vec<Fault> {
+        self.script.fired()
+    }
+
+    fn cut(&self, inner: Arc<dyn OpenCut>) -> Arc<dyn OpenCut> {
+        Arc::new(FaultyCut {
+            inner,
+            script: self.script.clone(),
+            given: Arc::new(AtomicU32::new(0)),
+            store: self.to_string(),
+        })
+    }
+
+    fn load(&self, inner: Arc<dyn Load>, schemas: BTreeMap<TableName, TableSchema>) -> Arc<dyn Load> {
+        Arc::new(FaultyLoad { inner, script: self.script.clone(), schemas, held: Mutex::default() })
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    async fn list_tables(&self, database: Option<&str>) -> Result<Vec<TableName>> {
+        self.inner.list_tables(database).await
+    }
+    async fn describe(&self, table: &TableName) -> Result<TableInfo> {
+        self.inner.describe(table).await
+    }
+    async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>> {
+        self.script.fail(&Fault::CutFails, "opening a cut")?;
+        Ok(self.cut(self.inner.open_cut(tables, options).await?))
+    }
+    async fn attach_cut(&self, token: &serde_json::Value) -> Result<Arc<dyn OpenCut>> {
+        Ok(self.cut(self.inner.attach_cut(token).await?))
+    }
+    async fn begin_load(&self, options: LoadOptions) -> Result<Arc<dyn Load>> {
+        let schemas = options.tables.iter().map(|t| (t.target.clone(), t.schema.clone())).collect();
+        Ok(self.load(self.inner.begin_load(options).await?, schemas))
+    }
+    /// Parts written through an attached load fail loudly only: their schemas are not known here.
+    async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
+        Ok(self.load(self.inner.attach_load(token).await?, BTreeMap::new()))
+    }
+    async fn undo(&self, token: &UndoToken) -> Result<()> {
+        self.inner.undo(token).await
+    }
+    fn edit(&self) -> Option<&dyn Edit> {
+        self.inner.edit()
+    }
+    async fn sweep(&self) -> Result<Vec<String>> {
+        self.inner.sweep().await
+    }
+}
+
+#[derive(Debug)]
+struct FaultyCut {
+    inner: Arc<dyn OpenCut>,
+    script: Arc<Script>,
+    given: Arc<AtomicU32>,
+    store: String,
+}
+
+#[async_trait]
+impl OpenCut for FaultyCut {
+    fn cut(&self) -> Cut {
+        self.inner.cut()
+    }
+    fn token(&self) -> Option<serde_json::Value> {
+        self.inner.token()
+    }
+    async fn table(&self, table: &TableName) -> Result<TableAtCut> {
+        self.inner.table(table).await
+    }
+    async fn plan(&self, table: &TableName, options: &PlanOptions) -> Result<Vec<Partition>> {
+        self.inner.plan(table, options).await
+    }
+    async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream> {
+        let schema = self.inner.table(&partition.table).await?.schema;
+        let scan = Scan {
+            script: self.script.clone(),
+            partition: partition.index,
+            key: schema.key_names().into_iter().map(str::to_owned).collect(),
+            given: self.given.clone(),
+            store: self.store.clone(),
+        };
+        Ok(scan.spoil(self.inner.scan(partition, options).await?))
+    }
+    fn needs_closing(&self) -> bool {
+        self.inner.needs_closing()
+    }
+    async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
+        let changes = self.inner.closing_changes(table).await?;
+        Ok(changes.map(|changes| batches::spoil_changes(self.script.clone(), changes)))
+    }
+    async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
+        Ok(batches::spoil_changes(self.script.clone(), self.inner.changes(table, from).await?))
+    }
+    async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
+        let mut proof = self.inner.prove(table, request).await?;
+        if let Some(stated) = proof.as_mut().and_then(|p| p.ranges.first_mut())
+            && self.script.happens(&Fault::ProofWrong)
+        {
+            stated.digest.sum = stated.digest.sum.wrapping_add(1);
+        }
+        Ok(proof)
+    }
+    async fn release(&self) -> Result<()> {
+        self.inner.release().await
+    }
+}
+
+#[derive(Debug)]
+struct FaultyLoad {
+    inner: Arc<dyn Load>,
+    script: Arc<Script>,
+    schemas: BTreeMap<TableName, TableSchema>,
+    /// What the store really holds of parts of which it says more.
+    held: Mutex<BTreeMap<(TableName, u32), LoadedPart>>,
+}
+
+impl FaultyLoad {
+    /// Writes a part without one of its rows, and says that all of them were written.
+    async fn lose_row(
+        &self,
+        table: &TableName,
+        part: u32,
+        rows: Vec<RecordBatch>,
+        lost: u64,
+    ) -> Result<LoadedPart> {
+        let Some(schema) = self.schemas.get(table) else { return Err(broken("losing a row")) };
+        let hasher = RowHasher::new(schema);
+        let mut digest = Digest::default();
+        let mut kept = vec![];
+        let mut first = 0;
+        for batch in rows {
+            digest = digest.merge(hasher.digest(&batch)?);
+            let rest = batches::without(&batch, first, lost).unwrap_or_else(|| Ok(batch.clone()));
+            first += batch.num_rows() as u64;
+            kept.push(rest);
+        }
+        let written = self.inner.write_part(table, part, stream::iter(kept).boxed()).await?;
+        let said = LoadedPart { digest, ..written.clone() };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert((table.clone(), part), written);
+        Ok(said)
+    }
+}
+
+#[async_trait]
+impl Load for FaultyLoad {
+    fn token(&self) -> Option<serde_json::Value> {
+        self.inner.token()
+    }
+    async fn write_part(&self, table: &TableName, part: u32, rows: BatchStream) -> Result<LoadedPart> {
+        if self.script.happens(&Fault::PartFails { part }) {
+            let half = rows.take(1).chain(stream::iter([Err(broken("writing a part"))])).boxed();
+            return match self.inner.write_part(table, part, half).await {
+                Ok(_) => Err(broken("writing a part")),
+                Err(e) => Err(e),
+            };
+        }
+        if !self.schemas.contains_key(table) {
+            return self.inner.write_part(table, part, rows).await;
+        }
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&(table.clone(), part));
+        let rows: Vec<RecordBatch> = rows.try_collect().await?;
+        let count: u64 = rows.iter().map(|b| b.num_rows() as u64).sum();
+        let lost = self.script.fire(|fault| match fault {
+            Fault::PartLosesRow { part: p, row } if *p == part && *row < count => Some(*row),
+            _ => None,
+        });
+        match lost {
+            Some(lost) => self.lose_row(table, part, rows, lost).await,
+            None => self.inner.write_part(table, part, stream::iter(rows.into_iter().map(Ok)).boxed()).await,
+        }
+    }
+    async fn finish(&self, mut parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {
+        self.script.fail(&Fault::FinishFails, "finishing a load")?;
+        {
+            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            for (table, parts) in &mut parts {
+                for part in parts {
+                    if let Some(really) = held.get(&(table.clone(), part.part)) {
+                        *part = really.clone();
+                    }
+                }
+            }
+        }
+        self.inner.finish(parts).await
+    }
+    async fn open_cut(&self) -> Result<Arc<dyn OpenCut>> {
+        self.inner.open_cut().await
+    }
+    async fn publish(&self) -> Result<Published> {
+        self.script.fail(&Fault::PublishFails, "publishing")?;
+        let published = self.inner.publish().await?;
+        self.script.fail(&Fault::PublishAnswerLost, "publishing")?;
+        Ok(published)
+    }
+    async fn abandon(&self) -> Result<()> {
+        self.inner.abandon().await
+    }
+}
