@@ -1,0 +1,126 @@
+//! Runs tasks: as many at once as there are threads, in this process or in worker processes.
+//!
+//! The driver takes a task's result only from where the first finisher put it, so a task that runs twice, or whose
+//! process dies after it finished, counts once.
+
+use crate::Result;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::task::{Task, TaskResult};
+use futures::{StreamExt, TryStreamExt};
+use keepfast_model::RunId;
+use keepfast_vault::Vault;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::process::Stdio;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+
+/// How often a task is given to a new process after one died.
+const ATTEMPTS: u32 = 3;
+
+impl Engine {
+    /// Runs all jobs, `threads` at once, each on its own tokio task; the first error ends the rest. Results in order.
+    pub(crate) async fn in_parallel<T, F, J>(&self, jobs: J) -> Result<Vec<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+        J: IntoIterator<Item = F>,
+    {
+        futures::stream::iter(jobs)
+            .map(|job| async {
+                let handle = AbortOnDrop(tokio::spawn(job));
+                handle.wait().await
+            })
+            .buffered(self.options.threads.max(1))
+            .try_collect()
+            .await
+    }
+
+    /// Results of tasks that an earlier, interrupted process of this run finished.
+    pub(crate) async fn finished_tasks(
+        &self,
+        vault: &Vault,
+        run: &RunId,
+    ) -> Result<BTreeMap<u32, TaskResult>> {
+        Ok(vault.task_results(run).await?)
+    }
+
+    /// Runs a task in a process of its own and reads its result from the vault.
+    pub(crate) async fn in_worker(
+        &self,
+        command: &[String],
+        vault: &Vault,
+        task: &Task,
+    ) -> Result<TaskResult> {
+        let (run, number) = match task {
+            Task::Scan(t) => (&t.run, t.number),
+            Task::Load(t) => (&t.run, t.number),
+        };
+        let failed = |reason: String| EngineError::Task { task: number, reason };
+        let json = serde_json::to_vec(task).map_err(|e| failed(e.to_string()))?;
+        let mut last = String::new();
+        for _ in 0..ATTEMPTS {
+            if self.options.cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            let ended = tokio::select! {
+                ended = run_process(command, &json) => ended,
+                () = self.options.cancel.cancelled() => return Err(EngineError::Interrupted),
+            };
+            if let Err(reason) = ended {
+                last = reason;
+            }
+            // Also after a failure: the process may have died after its result was safe.
+            if let Some(result) = self.finished_tasks(vault, run).await?.remove(&number) {
+                return Ok(result);
+            }
+        }
+        Err(failed(if last.is_empty() { "it left no result".into() } else { last }))
+    }
+}
+
+async fn run_process(command: &[String], task: &[u8]) -> Result<(), String> {
+    let (program, args) = command.split_first().ok_or("no worker program is configured")?;
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("cannot start {program}: {e}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A process that dies at once closes its end; its exit tells more than the broken pipe.
+        let _ = stdin.write_all(task).await;
+    }
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(64 * 1024).read_to_end(&mut said).await;
+    }
+    let status = child.wait().await.map_err(|e| e.to_string())?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().find(|l| !l.trim().is_empty()).unwrap_or("no message").trim().to_owned();
+    Err(format!("{status}: {line}"))
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> AbortOnDrop<Result<T>> {
+    async fn wait(mut self) -> Result<T> {
+        match (&mut self.0).await {
+            Ok(result) => result,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(EngineError::Interrupted),
+        }
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,139 @@
+//! Where backups are: from what a person types to a vault and a name in it.
+
+use crate::Result;
+use crate::api::AsOf;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::point::PointSource;
+use crate::session::same_table;
+use crate::source::TableSource;
+use keepfast_model::{BackupName, LogSeq, PointId, TableName, TablePoint};
+use keepfast_objects::open_target;
+use keepfast_vault::Vault;
+use std::sync::Arc;
+
+/// What was typed for a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The vault's location; none means the default vault.
+    pub vault: Option<String>,
+    /// The backup's name; none where only a vault was named.
+    pub backup: Option<BackupName>,
+    /// The point's number, where `@seq` was given.
+    pub point: Option<LogSeq>,
+}
+
+/// Whether the text is a location rather than a bare name.
+fn is_location(text: &str) -> bool {
+    text.contains('/') || text.contains(":") || text == "." || text == ".."
+}
+
+impl Place {
+    /// Reads a bare name, `name@seq`, `URL#name`, `URL#name@seq` or a vault's URL.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Err(EngineError::Usage { what: "backup".into(), reason: "its name is empty".into() });
+        }
+        let (vault, name) = match text.rsplit_once('#') {
+            Some((vault, name)) => (Some(vault.to_owned()), Some(name)),
+            None if is_location(text) => (Some(text.to_owned()), None),
+            None => (None, Some(text)),
+        };
+        let (backup, point) = match name {
+            None => (None, None),
+            Some(name) if name.contains('@') => {
+                let id: PointId = name.parse()?;
+                (Some(id.backup), Some(id.seq))
+            }
+            Some(name) => (Some(name.parse()?), None),
+        };
+        Ok(Self { vault, backup, point })
+    }
+}
+
+/// A vault and a backup in it, for reading.
+#[derive(Clone, Debug)]
+pub struct FoundBackup {
+    /// The vault.
+    pub vault: Vault,
+    /// The backup.
+    pub backup: BackupName,
+    /// The point that the name itself stated.
+    pub point: Option<LogSeq>,
+}
+
+impl Engine {
+    fn vault_location(&self, vault: Option<&str>) -> String {
+        vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
+    }
+
+    /// Opens a vault for reading.
+    pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
+        Ok(Vault::open(open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?)
+            .await?)
+    }
+
+    /// Opens a vault for writing; an empty place becomes a vault.
+    pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
+        let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
+        Ok(Vault::open_or_create(target).await?)
+    }
+
+    /// Finds a backup for reading.
+    pub(crate) async fn find_backup(&self, text: &str) -> Result<FoundBackup> {
+        let place = Place::parse(text)?;
+        let vault = self.open_vault(place.vault.as_deref()).await?;
+        let backup = match place.backup {
+            Some(name) => name,
+            None => {
+                let mut names = vault.log().await?.backups();
+                if names.len() != 1 {
+                    return Err(EngineError::AmbiguousVault {
+                        vault: vault.url().to_owned(),
+                        count: names.len(),
+                    });
+                }
+                names.remove(0)
+            }
+        };
+        vault.latest(&backup).await?;
+        Ok(FoundBackup { vault, backup, point: place.point })
+    }
+
+    /// The table of a restore point as a source.
+    pub(crate) async fn point_table(
+        &self,
+        backup: &str,
+        as_of: &AsOf,
+        table: &TableName,
+    ) -> Result<Arc<dyn TableSource>> {
+        let found = self.find_backup(backup).await?;
+        let (id, point) = self.find_point(&found, as_of).await?;
+        let table = table_of(&id, &point.tables, table)?;
+        Ok(Arc::new(PointSource::open(found.vault.clone(), table, self.options.threads).await?))
+    }
+}
+
+/// The table of that name in a point.
+pub fn table_of<'a>(point: &PointId, tables: &'a [TablePoint], name: &TableName) -> Result<&'a TablePoint> {
+    tables
+        .iter()
+        .find(|t| same_table(&t.name, name))
+        .or_else(|| {
+            // A bare name means the one table of that name, whatever its store and database.
+            let mut found = tables.iter().filter(|t| t.name.table.eq_ignore_ascii_case(&name.table));
+            match (found.next(), found.next()) {
+                (Some(only), None)
+                    if name.store.is_none() && name.database == keepfast_model::name::DEFAULT_DATABASE =>
+                {
+                    Some(only)
+                }
+                _ => None,
+            }
+        })
+        .ok_or_else(|| EngineError::NotInPoint {
+            table: name.to_string(),
+            point: point.to_string(),
+            holds: tables.iter().map(|t| t.name.to_string()).collect::<Vec<_>>().join(", "),
+        })
+}

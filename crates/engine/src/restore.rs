@@ -1,0 +1,432 @@
+//! Bringing tables back: loaded beside what exists, read back and verified, then published as the store can.
+
+use crate::Result;
+use crate::api::*;
+use crate::condition::Condition;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::places::table_of;
+use crate::point::{self, entries};
+use crate::resolve::StoreSpec;
+use crate::session::same_table;
+use crate::source::{LiveSource, TableSource};
+use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
+use futures::TryStreamExt;
+use keepfast_model::{BackupPoint, ByteCount, Digest, PointId, RowHasher, RunId, TableName, TablePoint};
+use keepfast_store::load::LoadTable;
+use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
+use keepfast_vault::Vault;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes restored a second and thread, as a first guess.
+const GUESSED_SPEED: f64 = 60e6;
+/// Bytes of a point that one task loads.
+const PART_BYTES: u64 = 16 << 20;
+
+/// A table of a point on its way to a name in a store.
+struct Job {
+    from: TablePoint,
+    to: TableName,
+    mode: LoadMode,
+    existing: Option<String>,
+}
+
+/// A restore as the data folder remembers it, for `undo`.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    restore: String,
+    store: StoreSpec,
+    undo: UndoToken,
+    tables: Vec<TableName>,
+    point: PointId,
+    at: jiff::Timestamp,
+}
+
+/// Where a restore goes, and what it brings.
+struct Prepared {
+    vault: Vault,
+    id: PointId,
+    point: BackupPoint,
+    spec: StoreSpec,
+    store: Arc<dyn Store>,
+    jobs: Vec<Job>,
+}
+
+impl Engine {
+    async fn prepare_restore(&self, request: &RestoreRequest) -> Result<Prepared> {
+        let found = self.find_backup(&request.from).await?;
+        let (id, point) = self.find_point(&found, &request.as_of).await?;
+        let wanted: Vec<(&TablePoint, Option<TableName>)> = match &request.tables {
+            TableSet::All => point.tables.iter().map(|t| (t, None)).collect(),
+            TableSet::Database(name) => {
+                let database = name.rsplit('.').next().unwrap_or(name);
+                let tables: Vec<_> = point
+                    .tables
+                    .iter()
+                    .filter(|t| t.name.database.eq_ignore_ascii_case(database))
+                    .map(|t| (t, None))
+                    .collect();
+                if tables.is_empty() {
+                    return Err(EngineError::NotInPoint {
+                        table: format!("{database}.*"),
+                        point: id.to_string(),
+                        holds: point.tables.iter().map(|t| t.name.to_string()).collect::<Vec<_>>().join(", "),
+                    });
+                }
+                tables
+            }
+            TableSet::Tables(names) => names
+                .iter()
+                .enumerate()
+                .map(|(i, name)| {
+                    Ok((table_of(&id, &point.tables, name)?, request.rename.get(i).cloned().flatten()))
+                })
+                .collect::<Result<_>>()?,
+        };
+        let spec = match &request.into {
+            Some(url) => StoreSpec::Url(url.clone()),
+            None => match wanted
+                .first()
+                .and_then(|(t, to)| to.as_ref().map_or(t.name.store.clone(), |n| n.store.clone()))
+            {
+                Some(store) => StoreSpec::Named(store),
+                None => StoreSpec::Embedded,
+            },
+        };
+        let store = self.options.stores.open(&spec).await?;
+        let publish = store.capabilities().publish.ok_or_else(|| EngineError::Unsupported {
+            what: format!("a restore into {store}"),
+            reason: "the store cannot be written".into(),
+        })?;
+        let listed = store.list_tables(None).await?;
+        let mut jobs: Vec<Job> = vec![];
+        for (from, rename) in wanted {
+            let mut to = rename.unwrap_or_else(|| from.name.clone());
+            to.store = None;
+            let existing = listed.iter().find(|t| same_table(t, &to));
+            if let Some(existing) = existing {
+                to = existing.clone();
+            }
+            if jobs.iter().any(|j| same_table(&j.to, &to)) {
+                return Err(EngineError::Usage {
+                    what: "restore".into(),
+                    reason: format!("two tables would become '{to}'"),
+                });
+            }
+            let mode = match (request.if_exists, existing) {
+                (IfExists::Fail, Some(_)) => return Err(EngineError::Exists { table: to.to_string() }),
+                (IfExists::Merge, Some(_)) => {
+                    if !store.capabilities().merge {
+                        return Err(EngineError::Unsupported {
+                            what: format!("merging into {store}"),
+                            reason: "the store cannot".into(),
+                        });
+                    }
+                    LoadMode::Merge
+                }
+                (_, None) => LoadMode::Create,
+                (IfExists::Replace, Some(_)) => {
+                    if publish == PublishKind::NewNameOnly {
+                        return Err(EngineError::Unsupported {
+                            what: format!("replacing a table of {store}"),
+                            reason: "it publishes under new names only; restore AS another name".into(),
+                        });
+                    }
+                    LoadMode::Replace
+                }
+            };
+            let existing = existing.map(|t| match mode {
+                LoadMode::Merge => format!("'{t}' exists; restored rows are put over its rows of equal key"),
+                _ => format!(
+                    "'{t}' exists; it is kept as '{}__replaced_{}_…' and `undo` brings it back",
+                    t.table, id.seq
+                ),
+            });
+            if let Some(filter) = &request.selection.filter {
+                Condition::compile(self, &from.schema, filter)?;
+            }
+            select(&from.schema, &request.selection)?;
+            jobs.push(Job { from: from.clone(), to, mode, existing });
+        }
+        Ok(Prepared { vault: found.vault, id, point, spec, store, jobs })
+    }
+
+    /// What a restore would do.
+    pub async fn plan_restore(&self, request: &RestoreRequest) -> Result<RestorePlan> {
+        let prepared = self.prepare_restore(request).await?;
+        let tables: Vec<RestoreTablePlan> = prepared
+            .jobs
+            .iter()
+            .map(|j| RestoreTablePlan {
+                from: j.from.name.clone(),
+                to: j.to.clone(),
+                existing: j.existing.clone(),
+                rows: j.from.digest.rows,
+                segments: j.from.base.iter().map(|m| m.segments).sum::<u32>()
+                    + j.from.changes.iter().map(|m| m.manifest.segments).sum::<u32>(),
+                bytes: j.from.bytes,
+            })
+            .collect();
+        let bytes_read: ByteCount = tables.iter().map(|t| t.bytes).sum();
+        Ok(RestorePlan {
+            point: prepared.id,
+            tables,
+            bytes_read,
+            seconds: bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
+        })
+    }
+
+    /// Brings tables back: loaded beside, verified, published.
+    pub async fn restore(&self, request: &RestoreRequest) -> Result<RestoreReport> {
+        let started = Instant::now();
+        let prepared = self.prepare_restore(request).await?;
+        let run = prepared.vault.new_run()?;
+        let mut tables = vec![];
+        for job in &prepared.jobs {
+            let (schema, _) = select(&job.from.schema, &request.selection)?;
+            tables.push(LoadTable {
+                target: job.to.clone(),
+                schema,
+                dependents: job.from.dependents.clone(),
+                mode: job.mode,
+                replaced_tag: prepared.id.seq.to_string(),
+            });
+        }
+        let load = prepared.store.begin_load(LoadOptions { run: run.clone(), tables }).await?;
+        let result = self.load_and_publish(request, &prepared, &run, &load, started).await;
+        if result.is_err() {
+            // The first error tells more than one that follows from it.
+            let _ = load.abandon().await;
+        }
+        let _ = prepared.vault.sweep_run(&run).await;
+        self.options.progress.finish();
+        result
+    }
+
+    async fn load_and_publish(
+        &self,
+        request: &RestoreRequest,
+        prepared: &Prepared,
+        run: &RunId,
+        load: &Arc<dyn Load>,
+        started: Instant,
+    ) -> Result<RestoreReport> {
+        let total: u64 = prepared.jobs.iter().map(|j| j.from.bytes.0).sum();
+        self.options.progress.stage("restore", Some(total * 3));
+        let mut number = 0;
+        let mut parts = vec![];
+        let mut given = vec![];
+        for job in &prepared.jobs {
+            let results = self.load_table(request, prepared, run, load, job, &mut number).await?;
+            let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
+            if read != job.from.digest {
+                return Err(EngineError::RestoreDiffers {
+                    table: job.to.to_string(),
+                    reason: format!("the point records {} and its rows give {read}", job.from.digest),
+                });
+            }
+            given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
+            parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
+        }
+        load.finish(parts).await?;
+        let verifying = Instant::now();
+        let digests = self.verify_load(prepared, load, &given).await?;
+        let verify_seconds = verifying.elapsed().as_secs_f64();
+        if self.options.cancel.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        self.options.progress.stage("publish", None);
+        let published = load.publish().await?;
+        let restore = restore_id(&prepared.id, run);
+        self.remember(&Remembered {
+            restore: restore.clone(),
+            store: prepared.spec.clone(),
+            undo: published.undo,
+            tables: prepared.jobs.iter().map(|j| j.to.clone()).collect(),
+            point: prepared.id.clone(),
+            at: jiff::Timestamp::now(),
+        })?;
+        let tables = prepared
+            .jobs
+            .iter()
+            .enumerate()
+            .map(|(i, job)| RestoreTableReport {
+                table: job.to.clone(),
+                rows: given[i].rows,
+                digest: digests[i],
+                replaced: published.replaced.get(i).cloned().flatten(),
+            })
+            .collect();
+        Ok(RestoreReport {
+            restore,
+            point: prepared.id.clone(),
+            tables,
+            seconds: started.elapsed().as_secs_f64(),
+            verify_seconds,
+        })
+    }
+
+    async fn load_table(
+        &self,
+        request: &RestoreRequest,
+        prepared: &Prepared,
+        run: &RunId,
+        load: &Arc<dyn Load>,
+        job: &Job,
+        number: &mut u32,
+    ) -> Result<Vec<LoadResult>> {
+        let (base, changes) = entries(&prepared.vault, &job.from).await?;
+        let wanted = (job.from.bytes.0 / PART_BYTES + 1).max(self.options.threads as u64 * 2) as usize;
+        let partitions = point::plan(&job.from.schema, base, changes, wanted);
+        let mut jobs = vec![];
+        for (part, partition) in partitions.into_iter().enumerate() {
+            let task = LoadTask {
+                run: run.clone(),
+                number: *number,
+                vault: prepared.vault.url().to_owned(),
+                table: job.from.id.clone(),
+                schema: job.from.schema.clone(),
+                partition,
+                selection: request.selection.clone(),
+                store: prepared.spec.clone(),
+                load: load.token().unwrap_or_default(),
+                target: job.to.clone(),
+                part: part as u32,
+            };
+            *number += 1;
+            let (engine, vault, load) = (self.clone(), prepared.vault.clone(), load.clone());
+            jobs.push(async move {
+                if let (Some(command), Some(_)) = (engine.options.worker.clone(), load.token()) {
+                    let number = task.number;
+                    return match engine.in_worker(&command, &vault, &Task::Load(Box::new(task))).await? {
+                        TaskResult::Load(result) => Ok(result),
+                        TaskResult::Scan(_) => Err(EngineError::Task {
+                            task: number,
+                            reason: "its result is of another kind".into(),
+                        }),
+                    };
+                }
+                engine.load_partition(&vault, load.as_ref(), &task).await
+            });
+        }
+        self.in_parallel(jobs).await
+    }
+
+    /// Reads back what was loaded and compares it with what was given.
+    async fn verify_load(
+        &self,
+        prepared: &Prepared,
+        load: &Arc<dyn Load>,
+        given: &[Digest],
+    ) -> Result<Vec<Digest>> {
+        self.options.progress.stage("verify", None);
+        let cut = load.open_cut().await?;
+        let mut digests = vec![];
+        for (job, given) in prepared.jobs.iter().zip(given) {
+            let source: Arc<dyn TableSource> = Arc::new(
+                LiveSource::open(
+                    cut.clone(),
+                    &job.to,
+                    self.options.threads * 2,
+                    prepared.store.capabilities().key_order,
+                )
+                .await?,
+            );
+            let found = self.digest_source(&source).await?;
+            // Merged tables hold other rows besides; their parts were compared as they were taken.
+            if job.mode != LoadMode::Merge && found != *given {
+                cut.release().await?;
+                return Err(EngineError::RestoreDiffers {
+                    table: job.to.to_string(),
+                    reason: format!("{given} was given to the store and {found} was read back"),
+                });
+            }
+            digests.push(found);
+        }
+        cut.release().await?;
+        Ok(digests)
+    }
+
+    /// The digest of all rows of a source, computed from the rows.
+    pub(crate) async fn digest_source(&self, source: &Arc<dyn TableSource>) -> Result<Digest> {
+        let jobs: Vec<_> = (0..source.partitions())
+            .map(|partition| {
+                let (source, engine) = (source.clone(), self.clone());
+                async move {
+                    let hasher = RowHasher::new(source.schema());
+                    let mut rows = source.open(partition, None).await?;
+                    let mut digest = Digest::default();
+                    while let Some(batch) = rows.try_next().await? {
+                        if engine.options.cancel.is_cancelled() {
+                            return Err(EngineError::Interrupted);
+                        }
+                        engine
+                            .options
+                            .progress
+                            .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
+                        digest = digest.merge(hasher.digest(&batch)?);
+                    }
+                    Ok(digest)
+                }
+            })
+            .collect();
+        Ok(self.in_parallel(jobs).await?.into_iter().fold(Digest::default(), Digest::merge))
+    }
+
+    /// Puts back what a restore replaced; returns the tables' names.
+    pub async fn undo(&self, restore: &str) -> Result<Vec<TableName>> {
+        let path = self.restores().join(format!("{restore}.json"));
+        let unknown = || EngineError::Unknown { what: "restore", name: restore.to_owned() };
+        if !restore.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '@' | '.'))
+            || restore.starts_with('.')
+        {
+            return Err(unknown());
+        }
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown()),
+            Err(source) => {
+                return Err(EngineError::State { what: "read", path: path.display().to_string(), source });
+            }
+        };
+        let remembered: Remembered = serde_json::from_slice(&bytes).map_err(|e| EngineError::State {
+            what: "read",
+            path: path.display().to_string(),
+            source: e.into(),
+        })?;
+        let store = self.options.stores.open(&remembered.store).await?;
+        store.undo(&remembered.undo).await?;
+        std::fs::remove_file(&path).map_err(|source| EngineError::State {
+            what: "remove",
+            path: path.display().to_string(),
+            source,
+        })?;
+        Ok(remembered.tables)
+    }
+
+    fn restores(&self) -> std::path::PathBuf {
+        self.options.data.join("restores")
+    }
+
+    fn remember(&self, restore: &Remembered) -> Result<()> {
+        let folder = self.restores();
+        let path = folder.join(format!("{}.json", restore.restore));
+        let failed = |source: std::io::Error| EngineError::State {
+            what: "write",
+            path: path.display().to_string(),
+            source,
+        };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let json = serde_json::to_vec_pretty(restore).map_err(|e| failed(e.into()))?;
+        let unfinished = path.with_extension("tmp");
+        std::fs::write(&unfinished, json).map_err(failed)?;
+        std::fs::rename(&unfinished, &path).map_err(failed)
+    }
+}
+
+/// Names a restore: the point, and a part of the run's id.
+fn restore_id(point: &PointId, run: &RunId) -> String {
+    format!("{}-{}-{}", point.backup, point.seq, &run.0[..8])
+}

@@ -1,0 +1,375 @@
+//! Tasks: one partition each, plain data, run by threads of this process or by `keepfast worker` anywhere.
+//!
+//! A task run twice is the same as once: its result is put under its number in the vault's staging area if absent, and
+//! the first result is the one that counts. Only the driver commits. A task holds no secret.
+
+use crate::Result;
+use crate::condition::Condition;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::point::{self, PointPartition};
+use crate::resolve::StoreSpec;
+use crate::source::{Rows, pick};
+use arrow::array::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
+use keepfast_format::{Domain, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
+use keepfast_model::{
+    ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
+    TableId, TableName, TableSchema,
+};
+use keepfast_store::{Load, LoadedPart, OpenCut, ScanOptions, StoreError};
+use keepfast_vault::Vault;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// One unit of work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Reads a partition of a store and writes segments.
+    Scan(Box<ScanTask>),
+    /// Reads a partition of a restore point and writes a part of a load.
+    Load(Box<LoadTask>),
+}
+
+/// Reads a partition of a store and writes segments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScanTask {
+    /// The run.
+    pub run: RunId,
+    /// The task's number in the run, from 0.
+    pub number: u32,
+    /// The vault's location.
+    pub vault: String,
+    /// The store.
+    pub store: StoreSpec,
+    /// The cut's token.
+    pub cut: serde_json::Value,
+    /// What to read: one partition, or all of a shard where the store does not scan in key order.
+    pub partitions: Vec<Partition>,
+    /// The table as the store has it.
+    pub schema: TableSchema,
+    /// Which part of it.
+    pub selection: Selection,
+    /// Its id in the vault.
+    pub table: TableId,
+    /// How segments are written.
+    pub profile: WriterProfile,
+    /// Manifests whose segments need not be written again.
+    pub known: Vec<ManifestRef>,
+}
+
+/// Reads a partition of a restore point and writes a part of a load.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LoadTask {
+    /// The run.
+    pub run: RunId,
+    /// The task's number in the run, from 0.
+    pub number: u32,
+    /// The vault's location.
+    pub vault: String,
+    /// The table's id in the vault.
+    pub table: TableId,
+    /// Its columns and key in the vault.
+    pub schema: TableSchema,
+    /// What to read.
+    pub partition: PointPartition,
+    /// Which part of the rows and columns to load.
+    pub selection: Selection,
+    /// The store.
+    pub store: StoreSpec,
+    /// The load's token.
+    pub load: serde_json::Value,
+    /// The table in the store.
+    pub target: TableName,
+    /// The part's number in its table.
+    pub part: u32,
+}
+
+/// What a task gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum TaskResult {
+    /// Of a [`ScanTask`].
+    Scan(ScanResult),
+    /// Of a [`LoadTask`].
+    Load(LoadResult),
+}
+
+/// Segments of a partition, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScanResult {
+    /// Digest of the rows as they were read, before any selection.
+    pub read: Digest,
+    /// Segments, in key order.
+    pub segments: Vec<SegmentEntry>,
+    /// Which of them were written now, by position.
+    pub new: Vec<u32>,
+    /// Stored bytes of those.
+    pub bytes_new: ByteCount,
+}
+
+/// A part of a load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadResult {
+    /// Digest of the partition's rows in the vault, before any selection.
+    pub read: Digest,
+    /// Digest of the rows that were given to the store.
+    pub given: Digest,
+    /// What the store wrote.
+    pub part: LoadedPart,
+}
+
+/// What tasks of one table share, so that it is made once a process.
+#[derive(Debug)]
+pub(crate) struct ScanContext {
+    pub vault: Vault,
+    pub cut: Arc<dyn OpenCut>,
+    pub schema: Arc<TableSchema>,
+    pub kept: Arc<TableSchema>,
+    pub columns: Option<Vec<ColumnId>>,
+    pub condition: Option<Condition>,
+    pub table: TableId,
+    pub profile: Arc<WriterProfile>,
+    pub known: HashMap<Hash256, SegmentEntry>,
+    /// Whether the store scans in another order than that of encoded keys.
+    pub sort: bool,
+}
+
+/// The schema that a selection leaves, and its columns where it chooses some.
+pub(crate) fn select(
+    schema: &TableSchema,
+    selection: &Selection,
+) -> Result<(TableSchema, Option<Vec<ColumnId>>)> {
+    match &selection.columns {
+        None => Ok((schema.clone(), None)),
+        Some(names) => {
+            let kept = schema
+                .project(names)
+                .map_err(|e| EngineError::Usage { what: "columns".into(), reason: e.to_string() })?;
+            let ids = kept.columns.iter().map(|c| c.id).collect();
+            Ok((kept, Some(ids)))
+        }
+    }
+}
+
+/// The rows and columns of a batch that a selection keeps.
+pub(crate) fn keep(
+    schema: &TableSchema,
+    columns: Option<&[ColumnId]>,
+    condition: Option<&Condition>,
+    batch: RecordBatch,
+) -> Result<RecordBatch> {
+    let batch = match condition {
+        Some(condition) => condition.keep(&batch)?,
+        None => batch,
+    };
+    pick(schema, columns, batch)
+}
+
+/// Segments of a table's earlier manifests, by identity.
+pub(crate) async fn known_segments(
+    vault: &Vault,
+    manifests: &[ManifestRef],
+) -> Result<HashMap<Hash256, SegmentEntry>> {
+    let mut known = HashMap::new();
+    for reference in manifests {
+        known.extend(vault.read_manifest(reference).await?.segments.into_iter().map(|e| (e.id, e)));
+    }
+    Ok(known)
+}
+
+impl Engine {
+    /// Reads partitions of one shard and writes their segments. Safe to run twice.
+    pub(crate) async fn scan_partitions(
+        &self,
+        context: &ScanContext,
+        partitions: &[Partition],
+    ) -> Result<ScanResult> {
+        let Some(shard) = partitions.first().map(|p| p.shard.clone()) else {
+            return Ok(ScanResult::default());
+        };
+        let cut = context.cut.clone();
+        let mut rows: Rows = futures::stream::iter(partitions.to_vec())
+            .then(move |partition| {
+                let cut = cut.clone();
+                async move {
+                    Ok::<_, EngineError>(
+                        cut.scan(&partition, &ScanOptions::default()).await?.map_err(EngineError::from),
+                    )
+                }
+            })
+            .try_flatten()
+            .boxed();
+        if context.sort {
+            rows = self.in_key_order(&context.schema, rows)?;
+        }
+        let everything = context.columns.is_none() && context.condition.is_none();
+        let hasher = RowHasher::new(&context.schema);
+        let mut splitter = Splitter::new(context.kept.clone(), context.profile.target_rows);
+        let writer = SegmentWriter::new(
+            context.kept.clone(),
+            context.profile.clone(),
+            Domain { table: context.table.clone(), encryption: Encryption::None },
+            context.vault.identity_key(),
+        );
+        let mut result = ScanResult::default();
+        loop {
+            if self.options.cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            let batch = rows.try_next().await?;
+            let last = batch.is_none();
+            let chunks = match batch {
+                Some(batch) => {
+                    self.options
+                        .progress
+                        .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
+                    if everything {
+                        splitter.push(batch)?
+                    } else {
+                        result.read = result.read.merge(hasher.digest(&batch)?);
+                        let kept = keep(
+                            &context.schema,
+                            context.columns.as_deref(),
+                            context.condition.as_ref(),
+                            batch,
+                        )?;
+                        if kept.num_rows() == 0 { vec![] } else { splitter.push(kept)? }
+                    }
+                }
+                None => splitter.finish()?.into_iter().collect(),
+            };
+            for chunk in chunks {
+                if everything {
+                    result.read = result.read.merge(chunk.digest);
+                }
+                let id = writer.identity(&chunk)?;
+                if let Some(known) = context.known.get(&id) {
+                    // Bounds and shard may differ where an equal run of rows stands elsewhere.
+                    let entry = SegmentEntry { shard: shard.clone(), ..known.clone() };
+                    result.segments.push(entry);
+                    continue;
+                }
+                let encoded = writer.encode(id, &shard, &chunk)?;
+                context.vault.put_segment(&context.table, &encoded).await?;
+                result.new.push(result.segments.len() as u32);
+                result.bytes_new += encoded.entry.bytes;
+                result.segments.push(encoded.entry);
+            }
+            if last {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// Reads a partition of a point and gives it to a load. Safe to run twice.
+    pub(crate) async fn load_partition(
+        &self,
+        vault: &Vault,
+        load: &dyn Load,
+        task: &LoadTask,
+    ) -> Result<LoadResult> {
+        let schema = Arc::new(task.schema.clone());
+        let (kept, columns) = select(&schema, &task.selection)?;
+        let condition =
+            task.selection.filter.as_deref().map(|f| Condition::compile(self, &schema, f)).transpose()?;
+        let everything = columns.is_none() && condition.is_none();
+        let rows =
+            point::read(vault.clone(), task.table.clone(), schema.clone(), task.partition.clone(), None)
+                .await?;
+        let digests = Arc::new(Mutex::new((Digest::default(), Digest::default())));
+        // A store's call knows only its own errors; ours waits here until the call has failed.
+        let failure: Arc<Mutex<Option<EngineError>>> = Arc::default();
+        let (hasher, kept_hasher) = (RowHasher::new(&schema), RowHasher::new(&kept));
+        let stream = {
+            let (digests, failure, engine) = (digests.clone(), failure.clone(), self.clone());
+            rows.map(move |batch| {
+                let step = || -> Result<RecordBatch> {
+                    if engine.options.cancel.is_cancelled() {
+                        return Err(EngineError::Interrupted);
+                    }
+                    let batch = batch?;
+                    engine
+                        .options
+                        .progress
+                        .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
+                    let read = hasher.digest(&batch)?;
+                    let (given, batch) = if everything {
+                        (read, batch)
+                    } else {
+                        let batch = keep(&schema, columns.as_deref(), condition.as_ref(), batch)?;
+                        (kept_hasher.digest(&batch)?, batch)
+                    };
+                    let mut digests = digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    digests.0 = digests.0.merge(read);
+                    digests.1 = digests.1.merge(given);
+                    Ok(batch)
+                };
+                step().map_err(|e| {
+                    let reason = e.to_string();
+                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e);
+                    StoreError::Damaged { object: "rows to load".into(), reason }
+                })
+            })
+            .boxed()
+        };
+        let written = load.write_part(&task.target, task.part, stream).await;
+        if let Some(error) = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let part = written?;
+        let (read, given) = *digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if part.digest != given {
+            return Err(EngineError::RestoreDiffers {
+                table: task.target.to_string(),
+                reason: format!("part {} was given {given} and the store took {}", task.part, part.digest),
+            });
+        }
+        Ok(LoadResult { read, given, part })
+    }
+
+    /// Runs one task from its JSON and puts its result into the staging area; returns the result that counts.
+    pub async fn run_task(&self, task: &str) -> Result<String> {
+        let task: Task = serde_json::from_str(task)
+            .map_err(|e| EngineError::Usage { what: "task".into(), reason: e.to_string() })?;
+        let (vault, run, number, result) = match &task {
+            Task::Scan(task) => {
+                let vault = self.open_vault(Some(&task.vault)).await?;
+                let store = self.options.stores.open(&task.store).await?;
+                let cut = store.attach_cut(&task.cut).await?;
+                let (kept, columns) = select(&task.schema, &task.selection)?;
+                let condition = task
+                    .selection
+                    .filter
+                    .as_deref()
+                    .map(|f| Condition::compile(self, &task.schema, f))
+                    .transpose()?;
+                let context = ScanContext {
+                    known: known_segments(&vault, &task.known).await?,
+                    vault: vault.clone(),
+                    cut,
+                    schema: Arc::new(task.schema.clone()),
+                    kept: Arc::new(kept),
+                    columns,
+                    condition,
+                    table: task.table.clone(),
+                    profile: Arc::new(task.profile.clone()),
+                    sort: !store.capabilities().key_order && !task.schema.is_bag(),
+                };
+                let result = self.scan_partitions(&context, &task.partitions).await?;
+                (vault, &task.run, task.number, TaskResult::Scan(result))
+            }
+            Task::Load(task) => {
+                let vault = self.open_vault(Some(&task.vault)).await?;
+                let store = self.options.stores.open(&task.store).await?;
+                let load = store.attach_load(&task.load).await?;
+                let result = self.load_partition(&vault, load.as_ref(), task).await?;
+                (vault, &task.run, task.number, TaskResult::Load(result))
+            }
+        };
+        vault.put_task_result(run, number, &result).await?;
+        serde_json::to_string(&result).map_err(|e| EngineError::Task { task: number, reason: e.to_string() })
+    }
+}
