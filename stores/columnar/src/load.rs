@@ -1,0 +1,503 @@
+//! Rows on their way back: written beside what is visible, published for all tables by one catalog entry.
+
+use crate::build::{self, Parts, Prepared};
+use crate::catalog::{Catalog, CatalogTable, folded, own};
+use crate::change::Change;
+use crate::cut::ColumnarCut;
+use crate::names::{self, WriterId};
+use crate::sink::{Piece, Target};
+use crate::store::ColumnarStore;
+use crate::table::TableVersion;
+use crate::version::PageRef;
+use crate::{Result, fault, join, rows};
+use async_trait::async_trait;
+use futures::StreamExt;
+use jiff::Timestamp;
+use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
+use keepfast_model::{Digest, KeyRange, TableId, TableName};
+use keepfast_store::load::LoadTable;
+use keepfast_store::{
+    BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OpenCut, Published, StoreError, UndoToken,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// What every process that takes part in a load knows of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Token {
+    /// The catalog entry it started from.
+    since: u64,
+    at: Timestamp,
+    target_rows: u32,
+    tables: Vec<TokenTable>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct TokenTable {
+    load: LoadTable,
+    /// The id that the loaded rows have; nothing else has it.
+    id: TableId,
+}
+
+/// What one part wrote.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PartToken {
+    writer: WriterId,
+    profile: Option<WriterProfile>,
+    /// Pages that list its segments.
+    pages: Vec<PageRef>,
+}
+
+/// A table whose parts are together.
+#[derive(Debug)]
+struct Finished {
+    target: Target,
+    loaded: Prepared,
+    /// Ids that a sweep may have condemned meanwhile.
+    writers: Vec<String>,
+    merged: Option<Merged>,
+}
+
+/// Loaded rows put over an existing table.
+#[derive(Debug)]
+struct Merged {
+    change: Change,
+    /// What the change made of the version it met last.
+    on: TableVersion,
+    ready: Prepared,
+}
+
+/// A load under way.
+#[derive(Debug)]
+pub struct ColumnarLoad {
+    store: ColumnarStore,
+    token: Token,
+    finished: Mutex<Option<Vec<Finished>>>,
+}
+
+impl ColumnarLoad {
+    pub(crate) async fn begin(store: &ColumnarStore, options: LoadOptions) -> Result<Self> {
+        let head = store.shared.head().await?;
+        let mut tables = vec![];
+        for load in options.tables {
+            load.schema.check(&load.target.to_string())?;
+            if load.mode == LoadMode::Create && head.table(&load.target).is_some() {
+                return Err(store.exists(&load.target));
+            }
+            if load.mode == LoadMode::Merge && load.schema.is_bag() && head.table(&load.target).is_some() {
+                return Err(StoreError::Unsupported {
+                    store: store.shared.url(),
+                    what: format!("merge rows into table '{}', which has no key", load.target),
+                });
+            }
+            tables.push(TokenTable { load, id: TableId(names::random_hex()) });
+        }
+        let token = Token {
+            since: head.seq,
+            at: Timestamp::now(),
+            target_rows: store.shared.options.target_rows,
+            tables,
+        };
+        Ok(Self { store: store.clone(), token, finished: Mutex::new(None) })
+    }
+
+    pub(crate) fn attach(store: &ColumnarStore, token: &serde_json::Value) -> Result<Self> {
+        let token: Token = serde_json::from_value(token.clone()).map_err(|e| StoreError::Unsupported {
+            store: store.shared.url(),
+            what: format!("go on with this load: its token cannot be read ({e})"),
+        })?;
+        Ok(Self { store: store.clone(), token, finished: Mutex::new(None) })
+    }
+
+    fn table(&self, name: &TableName) -> Result<&TokenTable> {
+        let wanted = folded(name);
+        let found = self.token.tables.iter().find(|t| folded(&t.load.target) == wanted);
+        found.ok_or_else(|| self.store.shared.no_table(name))
+    }
+
+    /// A writer of a table's loaded rows.
+    fn target(&self, table: &TokenTable) -> Target {
+        let target = self.store.new_table(&table.load.target, &table.load.schema, self.token.target_rows);
+        Target { table: table.id.clone(), ..target }
+    }
+
+    async fn read_part(&self, table: &TokenTable, part: &LoadedPart) -> Result<(PartToken, Vec<SegmentEntry>)> {
+        let token: PartToken = serde_json::from_value(part.token.clone())
+            .map_err(|e| fault::damaged(format!("part {} of '{}'", part.part, table.load.target), e.to_string()))?;
+        let mut segments = vec![];
+        for page in &token.pages {
+            segments.extend(self.store.shared.page(&table.id, page).await?.iter().cloned());
+        }
+        let digest = segments.iter().fold(Digest::default(), |d, s| d.merge(s.digest));
+        if digest != part.digest {
+            return Err(fault::damaged(
+                format!("part {} of '{}'", part.part, table.load.target),
+                format!("its segments hold {digest}, and {} was loaded", part.digest),
+            ));
+        }
+        Ok((token, segments))
+    }
+
+    async fn finish_table(&self, table: &TokenTable, mut parts: Vec<LoadedPart>) -> Result<Finished> {
+        let target = self.target(table);
+        parts.sort_by_key(|p| p.part);
+        parts.dedup_by_key(|p| p.part);
+        let mut segments = vec![];
+        let mut profile = None;
+        let mut writers = vec![target.writer.0.clone(), table.id.0.clone()];
+        let mut digest = Digest::default();
+        for part in &parts {
+            let (token, of_part) = self.read_part(table, part).await?;
+            profile = profile.or(token.profile);
+            writers.push(token.writer.0);
+            segments.extend(of_part);
+            digest = digest.merge(part.digest);
+        }
+        let schema = &table.load.schema;
+        let pieces = if schema.is_bag() {
+            segments.into_iter().map(Piece::New).collect()
+        } else {
+            join::in_key_order(&target, segments, profile.as_ref()).await?
+        };
+        let nothing = build::nothing(&table.id, schema, target.target_rows);
+        let parts =
+            Parts { pieces, profile, added: digest, removed: Digest::default(), op: "load".into() };
+        let loaded = build::build(&target, &nothing, None, parts).await?;
+        let mut finished = Finished { target, loaded, writers, merged: None };
+        if table.load.mode == LoadMode::Merge {
+            let head = self.store.shared.head().await?;
+            self.merge(&mut finished, &head).await?;
+        }
+        Ok(finished)
+    }
+
+    /// Puts the loaded rows over the table of their name, where there is one.
+    async fn merge(&self, finished: &mut Finished, head: &Arc<Catalog>) -> Result<()> {
+        let Some(entry) = head.table(&finished.target.name) else { return Ok(()) };
+        let shared = &self.store.shared;
+        let on = TableVersion::open(shared.clone(), entry).await?;
+        if on.schema().columns != finished.target.schema.columns || on.schema().key != finished.target.schema.key {
+            return Err(StoreError::SchemaChanged {
+                table: finished.target.name.to_string(),
+                position: "the load".into(),
+                reason: "the table to merge into has other columns or another key".into(),
+            });
+        }
+        match &mut finished.merged {
+            Some(merged) if merged.change.base().table() == on.table() => {
+                merged.ready = merged.change.prepare_on(&on).await?;
+                merged.on = on;
+            }
+            _ => {
+                let mut change = Change::new(on.clone(), head.seq).named("merge");
+                let mut rows = self.loaded(finished)?.scan(KeyRange::default(), None, rows::BATCH_ROWS);
+                while let Some(batch) = rows.next().await {
+                    change.upsert(batch?).await?;
+                }
+                let ready = change.prepare_on(&on).await?;
+                finished.writers.push(change.writer().0.clone());
+                finished.merged = Some(Merged { change, on, ready });
+            }
+        }
+        Ok(())
+    }
+
+    fn loaded(&self, finished: &Finished) -> Result<TableVersion> {
+        TableVersion::of(
+            self.store.shared.clone(),
+            finished.target.name.clone(),
+            finished.loaded.file_name.clone(),
+            finished.loaded.file.clone(),
+        )
+    }
+
+    fn not_finished(&self) -> StoreError {
+        StoreError::Unsupported {
+            store: self.store.shared.url(),
+            what: "publish or read a load that was not finished here".into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Load for ColumnarLoad {
+    fn token(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(&self.token).ok()
+    }
+
+    async fn write_part(&self, table: &TableName, part: u32, mut rows: BatchStream) -> Result<LoadedPart> {
+        let table = self.table(table)?;
+        let target = self.target(table);
+        let shared = &self.store.shared;
+        let nothing = Arc::new(build::nothing(&table.id, &table.load.schema, target.target_rows));
+        let base = TableVersion {
+            shared: shared.clone(),
+            name: target.name.clone(),
+            file_name: String::new(),
+            schema: target.schema.clone(),
+            file: nothing,
+        };
+        let mut change = Change::new(base, self.token.since);
+        let writer = change.writer().clone();
+        while let Some(batch) = rows.next().await {
+            change.insert(batch?, keepfast_store::OnDuplicate::Refuse).await?;
+        }
+        let (segments, digest, profile) = change.into_segments().await?;
+        let mut pages = vec![];
+        if let Some(profile) = &profile {
+            let manifests =
+                Manifest::pages(ManifestKind::Segments, &table.id, &table.load.schema, profile, segments);
+            for manifest in manifests {
+                pages.push(shared.put_page(&writer, manifest).await?);
+            }
+        }
+        // Whoever publishes may be another process, whose commit makes only its own objects durable.
+        shared.place.sync().await?;
+        let token = serde_json::to_value(PartToken { writer, profile, pages })
+            .map_err(|e| fault::damaged("a part's token", e.to_string()))?;
+        Ok(LoadedPart { part, digest, token })
+    }
+
+    async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {
+        let mut finished = vec![];
+        for table in &self.token.tables {
+            let name = folded(&table.load.target);
+            let of_table =
+                parts.iter().filter(|(t, _)| folded(t) == name).flat_map(|(_, p)| p.clone()).collect();
+            finished.push(self.finish_table(table, of_table).await?);
+        }
+        *self.finished.lock().await = Some(finished);
+        Ok(())
+    }
+
+    async fn open_cut(&self) -> Result<Arc<dyn OpenCut>> {
+        let finished = self.finished.lock().await;
+        let tables = finished.as_ref().ok_or_else(|| self.not_finished())?;
+        let versions = self
+            .token
+            .tables
+            .iter()
+            .zip(tables)
+            .map(|(token, table)| {
+                let version = match &table.merged {
+                    Some(merged) => TableVersion::of(
+                        self.store.shared.clone(),
+                        merged.on.name.clone(),
+                        merged.ready.file_name.clone(),
+                        merged.ready.file.clone(),
+                    )?,
+                    None => self.loaded(table)?,
+                };
+                Ok((token.load.target.clone(), version))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(ColumnarCut::unpublished(&self.store, versions)))
+    }
+
+    async fn publish(&self) -> Result<Published> {
+        let mut guard = self.finished.lock().await;
+        let finished = guard.as_mut().ok_or_else(|| self.not_finished())?;
+        let shared = &self.store.shared;
+        let writer = WriterId::random();
+        let _turn = shared.turn.acquire().await;
+        loop {
+            let head = shared.head().await?;
+            let names: Vec<String> = self.token.tables.iter().map(|t| t.load.target.to_string()).collect();
+            let mut next = head.next(&writer, format!("load {}", names.join(", ")));
+            let mut published = Published { replaced: vec![], undo: UndoToken(serde_json::Value::Null) };
+            let mut steps = vec![];
+            for (token, table) in self.token.tables.iter().zip(finished.iter_mut()) {
+                let ids: Vec<&str> = table.writers.iter().map(String::as_str).collect();
+                if shared.condemned_since(self.token.since, &head, &ids).await? {
+                    return Err(StoreError::Conflict {
+                        table: token.load.target.to_string(),
+                        reason: "the load took so long that what it had written was swept".into(),
+                    });
+                }
+                let existing = head.table(&token.load.target).cloned();
+                if token.load.mode == LoadMode::Merge
+                    && let Some(existing) = &existing
+                {
+                    if table.merged.as_ref().is_none_or(|m| m.on.file_name != existing.file) {
+                        self.merge(table, &head).await?;
+                    }
+                    let merged = table.merged.as_ref().ok_or_else(|| self.not_finished())?;
+                    if let Some(entry) = next.by_id_mut(&existing.id) {
+                        entry.version = merged.ready.file.version;
+                        entry.file = merged.ready.file_name.clone();
+                    }
+                    steps.push(Step::Merged {
+                        id: existing.id.clone(),
+                        before: existing.file.clone(),
+                        after: merged.ready.file_name.clone(),
+                    });
+                    published.replaced.push(None);
+                    continue;
+                }
+                let (replaced, step) = put_table(&self.store, &mut next, token, table, existing)?;
+                published.replaced.push(replaced);
+                steps.push(step);
+            }
+            published.undo = UndoToken(
+                serde_json::to_value(&steps).map_err(|e| fault::damaged("an undo token", e.to_string()))?,
+            );
+            if shared.try_commit(&head, next).await?.is_some() {
+                return Ok(published);
+            }
+        }
+    }
+
+    async fn abandon(&self) -> Result<()> {
+        // What other processes still write there is swept later.
+        *self.finished.lock().await = None;
+        let place = &self.store.shared.place;
+        let head = self.store.shared.head().await?;
+        for table in self.token.tables.iter().filter(|t| head.by_id(&t.id).is_none()) {
+            for object in place.list(&names::table(&table.id)).await? {
+                place.delete(&object.path).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a loaded table under its name, keeping the one that stood there.
+fn put_table(
+    store: &ColumnarStore,
+    next: &mut Catalog,
+    token: &TokenTable,
+    table: &Finished,
+    existing: Option<CatalogTable>,
+) -> Result<(Option<TableName>, Step)> {
+    let name = own(&token.load.target);
+    let mut added = CatalogTable {
+        name: name.clone(),
+        id: token.id.clone(),
+        version: table.loaded.file.version,
+        file: table.loaded.file_name.clone(),
+        replaced: None,
+    };
+    let Some(existing) = existing else {
+        next.add(added);
+        return Ok((None, Step::Created { name, id: token.id.clone() }));
+    };
+    if token.load.mode != LoadMode::Replace {
+        return Err(store.exists(&token.load.target));
+    }
+    // The table keeps the spelling under which its readers know it.
+    added.name = existing.name.clone();
+    let name = existing.name.clone();
+    // Only the newest replaced table is kept.
+    let older: Vec<TableId> = next
+        .tables
+        .iter()
+        .filter(|t| t.replaced.as_ref().is_some_and(|r| folded(r) == folded(&name)))
+        .map(|t| t.id.clone())
+        .collect();
+    for id in &older {
+        next.remove(id);
+    }
+    let kept = (1u32..)
+        .map(|n| name.sibling(format!("{}__replaced_{}_{n}", name.table, token.load.replaced_tag)))
+        .find(|kept| next.table(kept).is_none())
+        .unwrap_or_else(|| name.clone());
+    if let Some(at) = next.tables.iter().position(|t| t.id == existing.id) {
+        let mut old = next.tables.remove(at);
+        old.name = kept.clone();
+        old.replaced = Some(name.clone());
+        next.add(old);
+    }
+    next.add(added);
+    Ok((
+        Some(kept.clone()),
+        Step::Replaced { name, id: token.id.clone(), kept, old: existing.id },
+    ))
+}
+
+/// What a publication did to one table, and how to put it back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "snake_case")]
+enum Step {
+    Created { name: TableName, id: TableId },
+    Replaced { name: TableName, id: TableId, kept: TableName, old: TableId },
+    Merged { id: TableId, before: String, after: String },
+}
+
+/// Puts back what a publication replaced.
+pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()> {
+    let shared = &store.shared;
+    let refuse = |reason: String| StoreError::Unsupported {
+        store: shared.url(),
+        what: format!("undo this restore: {reason}"),
+    };
+    let steps: Vec<Step> =
+        serde_json::from_value(token.0.clone()).map_err(|e| refuse(format!("its token cannot be read: {e}")))?;
+    let writer = WriterId::random();
+    let _turn = shared.turn.acquire().await;
+    loop {
+        let head = shared.head().await?;
+        let mut next = head.next(&writer, "undo".into());
+        for step in &steps {
+            match step {
+                Step::Created { name, id } => {
+                    if next.remove(id).is_none() {
+                        return Err(refuse(format!("table '{name}' is gone, or it was undone already")));
+                    }
+                }
+                Step::Replaced { name, id, kept, old } => {
+                    if next.by_id(id).is_none() {
+                        return Err(refuse(format!("table '{name}' is another one, or it was undone already")));
+                    }
+                    let Some(at) = next.tables.iter().position(|t| t.id == *old && t.replaced.is_some()) else {
+                        return Err(refuse(format!("'{kept}' is gone, or it was undone already")));
+                    };
+                    let current = next.remove(id).map(|t| t.name).unwrap_or_else(|| name.clone());
+                    let at = next.tables.iter().position(|t| t.id == *old).unwrap_or(at);
+                    let mut back = next.tables.remove(at);
+                    back.name = current;
+                    back.replaced = None;
+                    next.add(back);
+                }
+                Step::Merged { id, before, after } => {
+                    let Some(entry) = next.by_id(id).cloned() else {
+                        return Err(refuse("the table is gone".into()));
+                    };
+                    if entry.file != *after {
+                        return Err(refuse(format!(
+                            "table '{}' was written to after it, or it was undone already",
+                            entry.name
+                        )));
+                    }
+                    let ready = version_again(store, &entry, before).await?.ok_or_else(|| {
+                        refuse(format!("the version of '{}' before it is no longer kept", entry.name))
+                    })?;
+                    if let Some(entry) = next.by_id_mut(id) {
+                        entry.version = ready.file.version;
+                        entry.file = ready.file_name;
+                    }
+                }
+            }
+        }
+        if shared.try_commit(&head, next).await?.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// A new version with the rows of an older one.
+async fn version_again(store: &ColumnarStore, entry: &CatalogTable, older: &str) -> Result<Option<Prepared>> {
+    let now = TableVersion::open(store.shared.clone(), entry).await?;
+    let Some(then) = store.shared.find_version(&entry.id, older).await? else { return Ok(None) };
+    let mut target = store.target_of(&now);
+    target.schema = Arc::new(then.schema.clone());
+    target.epoch = then.epoch;
+    let parts = Parts {
+        pieces: then.pages.iter().cloned().map(Piece::Page).collect(),
+        profile: then.profile.clone(),
+        added: then.digest,
+        removed: now.file.digest,
+        op: "undo".into(),
+    };
+    build::build(&target, &now.file, Some(&now.file_name), parts).await.map(Some)
+}
