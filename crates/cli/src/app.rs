@@ -1,0 +1,110 @@
+//! What every verb works with: the options, the stores, the engine, the output.
+
+use crate::args::{Global, WorkersArg};
+use crate::config::Config;
+use crate::error::CliError;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::progress;
+use crate::stores::{Limits, Stores};
+use keepfast_engine::{Cancel, Engine, EngineOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One run of the program.
+#[derive(Debug)]
+pub struct App {
+    /// Options of every verb.
+    pub global: Global,
+    /// The configuration.
+    pub config: Config,
+    /// Standard output.
+    pub out: Output,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+    stores: Arc<Stores>,
+}
+
+impl App {
+    /// Reads the configuration; opens nothing.
+    ///
+    /// # Errors
+    /// [`CliError::Config`] and [`CliError::File`] of the configuration.
+    pub fn new(global: Global, interrupt: Interrupt) -> Result<Self, CliError> {
+        let config = Config::find(global.config.as_deref(), &global.data)?;
+        let stores = stores(&global, config.clone());
+        let out = Output { json: global.json };
+        Ok(Self { global, config, out, interrupt, stores })
+    }
+
+    /// The same run over another data folder, without a configuration.
+    pub fn elsewhere(&self, data: PathBuf) -> Self {
+        let global = Global { data, config: None, ..self.global.clone() };
+        let stores = stores(&global, Config::default());
+        Self { global, config: Config::default(), out: self.out, interrupt: self.interrupt.clone(), stores }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.global.data
+    }
+
+    /// Tasks at once.
+    pub fn threads(&self) -> usize {
+        threads(&self.global)
+    }
+
+    /// The stores of this run.
+    pub fn stores(&self) -> Arc<Stores> {
+        self.stores.clone()
+    }
+
+    /// An engine whose tasks run in this process.
+    pub fn engine(&self) -> Engine {
+        self.engine_with(WorkersArg::Threads, self.interrupt.current())
+    }
+
+    /// An engine whose tasks run where `workers` says, and which stops when `cancel` is asked.
+    pub fn engine_with(&self, workers: WorkersArg, cancel: Cancel) -> Engine {
+        Engine::new(EngineOptions {
+            data: self.global.data.clone(),
+            stores: self.stores.clone(),
+            threads: self.threads(),
+            memory: self.global.memory.0,
+            worker: match workers {
+                WorkersArg::Threads => None,
+                WorkersArg::Processes => self.worker_command(),
+            },
+            progress: progress::choose(self.global.no_progress, self.global.verbose),
+            cancel,
+        })
+    }
+
+    /// This program with the arguments that make it a worker over the same data; none where the system does not say
+    /// which program this is.
+    fn worker_command(&self) -> Option<Vec<String>> {
+        let program = std::env::current_exe().ok()?;
+        let mut command = vec![program.to_string_lossy().into_owned(), "--data".into()];
+        command.push(absolute(&self.global.data));
+        if let Some(config) = &self.global.config {
+            command.extend(["--config".into(), absolute(config)]);
+        }
+        command.extend(["--threads".into(), "1".into(), "--no-progress".into(), "worker".into()]);
+        Some(command)
+    }
+}
+
+fn stores(global: &Global, config: Config) -> Arc<Stores> {
+    // The engine sorts and joins beside the store: each gets its share.
+    let limits = Limits { threads: threads(global), memory: global.memory.0 / 4 };
+    Arc::new(Stores::new(&global.data, config, limits))
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+}
+
+/// Tasks at once: as many as asked for, else one a core.
+pub fn threads(global: &Global) -> usize {
+    global.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}

@@ -1,0 +1,494 @@
+//! What a user may type: verbs, their arguments, and the options that every verb takes.
+//!
+//! Everything here is checked before anything is opened; what is refused here ends with exit code 2. Value types
+//! (names, moments, sizes) are read by the crates that own them, so that SQL and the command line agree.
+
+use crate::values::{Memory, PointSelector};
+use clap::builder::Styles;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use keepfast_engine::api;
+use keepfast_files::Format;
+use keepfast_model::TableName;
+use std::path::PathBuf;
+
+/// Backs up tables, brings them back, and proves that they came back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keepfast",
+    version,
+    about,
+    disable_help_subcommand = false,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    styles = Styles::plain(),
+    after_help = "BACKUP is a name (in DIR/vault), URL#name, or a vault's URL. A restore point is name@number.\n\
+                  Exit: 0 done, 1 failed, 2 wrong use, 3 difference or damage found, 4 interrupted.\n\
+                  `keepfast demo` shows all of it on sample data."
+)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
+pub struct Global {
+    /// Data folder: the embedded tables and the default vault
+    #[arg(long, global = true, value_name = "DIR", env = "KEEPFAST_DATA", default_value = "keepfast-data")]
+    pub data: PathBuf,
+    /// Configuration; keepfast.toml of this folder or of the data folder where none is given
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON document on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log to standard error; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Tasks at once; all cores where none is given
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Memory for sorting and joining; more spills to disk
+    #[arg(long, global = true, value_name = "SIZE", default_value = "512MiB")]
+    pub memory: Memory,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show on sample data what Keepfast does
+    Demo(DemoArgs),
+    /// Make a restore point of tables
+    Backup(BackupArgs),
+    /// Bring tables back from a restore point
+    Restore(RestoreArgs),
+    /// Put back the tables that a restore replaced
+    Undo(UndoArgs),
+    /// Prove a backup, or name what is damaged or differs
+    Verify(VerifyArgs),
+    /// Show rows that differ between two points, or a point and a live table
+    Diff(DiffArgs),
+    /// List backups, or the restore points of one
+    List(ListArgs),
+    /// Show one restore point in full
+    Show(ShowArgs),
+    /// Run one query over live tables and backups
+    Query(QueryArgs),
+    /// Run statements, or open an interactive shell
+    Sql(SqlArgs),
+    /// Write a new base from a base and its changes, without the store
+    Compact(CompactArgs),
+    /// Make a backup and all its restore points invisible
+    Drop(DropArgs),
+    /// Make a vault, or show what one holds
+    #[command(subcommand)]
+    Vault(VaultVerb),
+    /// Load CSV, JSON lines or Parquet files into a table
+    Import(ImportArgs),
+    /// Write a table to a CSV, JSON lines or Parquet file
+    Export(ExportArgs),
+    /// Run one task from standard input
+    Worker,
+    /// Explain an error code
+    Explain(ExplainArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Work in this new folder and keep it; otherwise nothing is left behind
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// Rows of the sample table
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000))]
+    pub rows: u64,
+}
+
+/// Which part of the tables.
+#[derive(Debug, Default, Args)]
+pub struct SelectionArgs {
+    /// Only rows that meet this SQL condition
+    #[arg(long = "where", value_name = "SQL")]
+    pub filter: Option<String>,
+    /// Only these columns
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub columns: Option<Vec<String>>,
+}
+
+/// `backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Tables: table, database.table or store.database.table
+    #[arg(value_name = "TABLE", required_unless_present = "database")]
+    pub tables: Vec<TableName>,
+    /// All tables of a database
+    #[arg(long, value_name = "DB", conflicts_with = "tables")]
+    pub database: Option<String>,
+    /// Backups to write: names, URL#name, or URLs of vaults
+    #[arg(long, value_name = "BACKUP", required = true, num_args = 1..)]
+    pub to: Vec<String>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Full, incremental, or what fits
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: ModeArg,
+    /// How much content the store's own checksums must cover
+    #[arg(long, value_enum, default_value_t)]
+    pub certify: CertifyArg,
+    /// Encrypt: none, columns:a,b or full; none given means as before
+    #[arg(long, value_name = "HOW")]
+    pub encrypt: Option<String>,
+    /// Rows a segment aims at, a power of two; for a table's first base
+    #[arg(long, value_name = "N", value_parser = crate::values::segment_rows)]
+    pub segment_rows: Option<u32>,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where tasks run
+    #[arg(long, value_enum, default_value_t)]
+    pub workers: WorkersArg,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Tables, as they were named when backed up
+    #[arg(value_name = "TABLE", required_unless_present_any = ["all", "database"])]
+    pub tables: Vec<TableName>,
+    /// All tables of the restore point
+    #[arg(long, conflicts_with_all = ["tables", "database"])]
+    pub all: bool,
+    /// All tables of a database of the restore point
+    #[arg(long, value_name = "DB", conflicts_with = "tables")]
+    pub database: Option<String>,
+    /// The backup
+    #[arg(long, value_name = "BACKUP")]
+    pub from: String,
+    /// A time (UTC where no zone is given) or a restore point
+    #[arg(long, value_name = "TIME_OR_POINT")]
+    pub as_of: Option<PointSelector>,
+    /// Another name for the table, or the URL of a store
+    #[arg(long, value_name = "TABLE_OR_URL")]
+    pub into: Option<String>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// What happens with a table that exists
+    #[arg(long, value_enum, default_value_t)]
+    pub if_exists: IfExistsArg,
+    /// Rows a segment of the restored table aims at, a power of two
+    #[arg(long, value_name = "N", value_parser = crate::values::segment_rows)]
+    pub segment_rows: Option<u32>,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where tasks run
+    #[arg(long, value_enum, default_value_t)]
+    pub workers: WorkersArg,
+}
+
+/// `undo`
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The id that the restore printed
+    #[arg(value_name = "RESTORE_ID")]
+    pub restore: String,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// The restore point, for compare and content; the newest where none is given
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<PointSelector>,
+    /// checksum: every stored byte; compare: digests of rows, computed anew; content: row by row
+    #[arg(long, value_enum)]
+    pub level: Option<LevelArg>,
+    /// The live table to compare with; the one of the same name where none is given
+    #[arg(long, value_name = "TABLE")]
+    pub against: Option<TableName>,
+    /// The head of the vault's log that must be there, as an earlier verify printed it
+    #[arg(long, value_name = "HEAD")]
+    pub expect: Option<String>,
+    /// Differing rows to list at most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A restore point (name@number, or name for the newest) or a live table
+    #[arg(value_name = "A")]
+    pub left: String,
+    /// The same
+    #[arg(value_name = "B")]
+    pub right: String,
+    /// The table, where a point holds several
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<TableName>,
+    /// Differing rows to list at most; all are counted
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// A backup, or a vault's URL; the default vault where none is given
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The backup, or name@number
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The restore point; the newest where none is given
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<PointSelector>,
+}
+
+/// `query`
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// One SELECT; backup('name', 'table' [, 'as of']) reads a backup
+    #[arg(value_name = "SQL")]
+    pub sql: String,
+}
+
+/// `sql`
+#[derive(Debug, Args)]
+pub struct SqlArgs {
+    /// Statements, separated by semicolons
+    #[arg(short, long, value_name = "SQL", conflicts_with = "file")]
+    pub command: Option<String>,
+    /// A file of statements
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Open the shell also where standard input is no terminal
+    #[arg(short, long, conflicts_with_all = ["command", "file"])]
+    pub interactive: bool,
+}
+
+/// `compact`
+#[derive(Debug, Args)]
+pub struct CompactArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+}
+
+/// `drop`
+#[derive(Debug, Args)]
+pub struct DropArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+}
+
+/// `vault …`
+#[derive(Debug, Subcommand)]
+pub enum VaultVerb {
+    /// Make a vault
+    Init {
+        /// Its URL or folder; DIR/vault where none is given
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+    },
+    /// Show what a vault holds
+    Info {
+        /// Its URL or folder; DIR/vault where none is given
+        #[arg(value_name = "URL")]
+        url: Option<String>,
+    },
+}
+
+/// How a file is written down.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// csv, jsonl or parquet; the file's name tells it where none is given
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// CSV: the first line does not name the columns
+    #[arg(long)]
+    pub no_header: bool,
+    /// CSV: the character between values; a tab for .tsv, else a comma
+    #[arg(long, value_name = "C", value_parser = crate::values::delimiter)]
+    pub delimiter: Option<u8>,
+}
+
+/// `import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Files of one table; .gz and .zst are unpacked
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The table, which is made when it does not exist
+    #[arg(long, value_name = "TABLE")]
+    pub into: TableName,
+    /// Key columns of a new table
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub key: Vec<String>,
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// CSV: unquoted values that mean NULL, apart from nothing at all
+    #[arg(long, value_name = "TEXT")]
+    pub null: Vec<String>,
+}
+
+/// `export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The table
+    #[arg(value_name = "TABLE")]
+    pub table: TableName,
+    /// The file; .gz and .zst are packed
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// CSV: what stands for NULL
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub null: String,
+    /// Replace a file of that name
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The code, such as KF0301; all codes where none is given
+    #[arg(value_name = "CODE")]
+    pub code: Option<String>,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: ShellArg,
+}
+
+/// Shells with completions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ShellArg {
+    /// GNU Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+/// `--mode`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ModeArg {
+    /// Incremental where it is exact and worth it, else full
+    #[default]
+    Auto,
+    /// A new base
+    Full,
+    /// Changes only
+    Incremental,
+}
+
+impl From<ModeArg> for api::Mode {
+    fn from(arg: ModeArg) -> Self {
+        match arg {
+            ModeArg::Auto => Self::Auto,
+            ModeArg::Full => Self::Full,
+            ModeArg::Incremental => Self::Incremental,
+        }
+    }
+}
+
+/// `--certify`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum CertifyArg {
+    /// Sampled, rotating ranges; everything where the store has it for free
+    #[default]
+    Sample,
+    /// Everything
+    Full,
+}
+
+impl From<CertifyArg> for api::Certify {
+    fn from(arg: CertifyArg) -> Self {
+        match arg {
+            CertifyArg::Sample => Self::Sample,
+            CertifyArg::Full => Self::Full,
+        }
+    }
+}
+
+/// `--if-exists`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum IfExistsArg {
+    /// Keep it under another name; undo brings it back
+    #[default]
+    Replace,
+    /// Refuse
+    Fail,
+    /// Put restored rows over its rows of equal key
+    Merge,
+}
+
+impl From<IfExistsArg> for api::IfExists {
+    fn from(arg: IfExistsArg) -> Self {
+        match arg {
+            IfExistsArg::Replace => Self::Replace,
+            IfExistsArg::Fail => Self::Fail,
+            IfExistsArg::Merge => Self::Merge,
+        }
+    }
+}
+
+/// `--level`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LevelArg {
+    /// Every stored byte, record and key file of all points
+    Checksum,
+    /// Digests computed anew from the rows of vault and live table
+    Compare,
+    /// Row by row, naming keys and columns
+    Content,
+}
+
+impl From<LevelArg> for api::Level {
+    fn from(arg: LevelArg) -> Self {
+        match arg {
+            LevelArg::Checksum => Self::Checksum,
+            LevelArg::Compare => Self::Compare,
+            LevelArg::Content => Self::Content,
+        }
+    }
+}
+
+/// `--workers`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WorkersArg {
+    /// In threads of this process
+    #[default]
+    Threads,
+    /// Each in a process of its own, `keepfast worker`
+    Processes,
+}

@@ -1,0 +1,212 @@
+//! How far a command is, on standard error: a bar on a terminal, a line now and then elsewhere (with `-v`).
+//!
+//! Called from many tasks at once. Nothing here touches standard output.
+
+use crate::output::human;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use keepfast_engine::{NoProgress, Progress};
+use keepfast_model::ByteCount;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Seconds between two plain lines.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The progress that fits standard error and the options.
+pub fn choose(no_progress: bool, verbose: u8) -> Arc<dyn Progress> {
+    if no_progress {
+        Arc::new(Notes)
+    } else if std::io::stderr().is_terminal() {
+        Arc::new(Bar::default())
+    } else if verbose > 0 {
+        Arc::new(Lines::default())
+    } else {
+        Arc::new(Notes)
+    }
+}
+
+/// No progress at all, not even notes.
+pub fn none() -> Arc<dyn Progress> {
+    Arc::new(NoProgress)
+}
+
+/// Only what a person should know.
+#[derive(Debug)]
+struct Notes;
+
+impl Progress for Notes {
+    fn stage(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64, _: u64) {}
+    fn note(&self, line: &str) {
+        print_line(line);
+    }
+    fn finish(&self) {}
+}
+
+/// Nothing can be done when standard error itself fails.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A bar with rate, share and time left.
+#[derive(Debug, Default)]
+struct Bar {
+    bar: Mutex<Option<ProgressBar>>,
+    rows: Arc<AtomicU64>,
+}
+
+impl Bar {
+    fn with(&self, f: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
+            f(bar);
+        }
+    }
+
+    fn replace(&self, new: Option<ProgressBar>) {
+        let old = std::mem::replace(&mut *self.bar.lock().unwrap_or_else(PoisonError::into_inner), new);
+        if let Some(old) = old {
+            old.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Bar {
+    fn stage(&self, name: &str, bytes: Option<u64>) {
+        self.rows.store(0, Ordering::Relaxed);
+        let rows = self.rows.clone();
+        let template = match bytes {
+            Some(_) => "{msg} {bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}{rows}  {binary_bytes_per_sec}  {left}",
+            None => "{msg} {spinner} {binary_bytes}{rows}  {binary_bytes_per_sec}  {elapsed}",
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("rows", move |_: &ProgressState, w: &mut dyn std::fmt::Write| {
+                let n = rows.load(Ordering::Relaxed);
+                if n > 0 {
+                    let _ = write!(w, "  {}", human::rows(n));
+                }
+            })
+            .with_key("left", |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+                let _ = write!(w, "{} left", human::seconds(state.eta().as_secs_f64()));
+            })
+            .progress_chars("━╸ ");
+        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr_with_hz(10))
+            .with_style(style)
+            .with_message(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.replace(Some(bar));
+    }
+
+    fn advance(&self, bytes: u64, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.with(|bar| bar.inc(bytes));
+    }
+
+    fn note(&self, line: &str) {
+        match &*self.bar.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(|| print_line(line)),
+            None => print_line(line),
+        }
+    }
+
+    fn finish(&self) {
+        self.replace(None);
+    }
+}
+
+/// A line now and then.
+#[derive(Debug, Default)]
+struct Lines {
+    stage: Mutex<Option<Stage>>,
+}
+
+#[derive(Debug)]
+struct Stage {
+    name: String,
+    total: Option<u64>,
+    bytes: u64,
+    rows: u64,
+    began: Instant,
+    said: Instant,
+}
+
+impl Stage {
+    fn line(&self) -> String {
+        let s = self.began.elapsed().as_secs_f64();
+        let mut line = format!("{}: {}", self.name, ByteCount(self.bytes));
+        // Writing into a String cannot fail.
+        if let Some(total) = self.total.filter(|t| *t > 0) {
+            let _ = write!(line, " of {} ({} %)", ByteCount(total), (self.bytes * 100 / total).min(100));
+        }
+        if self.rows > 0 {
+            let _ = write!(line, ", {}", human::rows(self.rows));
+        }
+        let _ = write!(line, ", {}", human::rate(ByteCount(self.bytes), s));
+        if let Some(total) = self.total.filter(|t| *t > self.bytes && self.bytes > 0) {
+            let left = s / self.bytes as f64 * (total - self.bytes) as f64;
+            let _ = write!(line, ", {} left", human::seconds(left));
+        }
+        line
+    }
+}
+
+impl Progress for Lines {
+    fn stage(&self, name: &str, bytes: Option<u64>) {
+        self.finish();
+        let now = Instant::now();
+        let stage = Stage { name: name.to_owned(), total: bytes, bytes: 0, rows: 0, began: now, said: now };
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+    }
+
+    fn advance(&self, bytes: u64, rows: u64) {
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stage) = stage.as_mut() {
+            stage.bytes += bytes;
+            stage.rows += rows;
+            if stage.said.elapsed() >= LINE_EVERY {
+                stage.said = Instant::now();
+                print_line(&stage.line());
+            }
+        }
+    }
+
+    fn note(&self, line: &str) {
+        print_line(line);
+    }
+
+    fn finish(&self) {
+        if let Some(stage) = self.stage.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            print_line(&format!("{}; done in {}", stage.line(), human::seconds(stage.began.elapsed().as_secs_f64())));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_share_rate_and_time_left() {
+        let began = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        let stage = Stage { name: "scan".into(), total: Some(400 << 20), bytes: 100 << 20, rows: 1000, began, said: began };
+        let line = stage.line();
+        assert!(line.starts_with("scan: 100.0 MiB of 400.0 MiB (25 %), 1,000 rows, "), "{line}");
+        assert!(line.contains("MiB/s, ") && line.ends_with("s left"), "{line}");
+    }
+
+    #[test]
+    fn stages_may_follow_each_other_without_an_end() {
+        for progress in [&Lines::default() as &dyn Progress, &Bar::default()] {
+            progress.advance(1, 1);
+            progress.stage("a", Some(10));
+            progress.advance(20, 1);
+            progress.stage("b", None);
+            progress.advance(1, 1);
+            progress.finish();
+            progress.finish();
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
+
+use crate::config::Config;
+use crate::values::shown;
+use async_trait::async_trait;
+use keepfast_columnar::{ColumnarStore, Options};
+use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
+use keepfast_objects::open_target;
+use keepfast_store::Store;
+use keepfast_vault::VaultError;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Kinds of stores, as the scheme of their URLs.
+const SCHEMES: [&str; 7] = ["columnar", "mysql", "mariadb", "phoenix", "hbase", "tablestore", "voltdb"];
+
+/// Whether a URL names a store rather than a vault.
+pub fn is_store_url(url: &str) -> bool {
+    scheme(url).is_some_and(|s| SCHEMES.contains(&s))
+}
+
+/// The kind of store that a URL names; `columnar+s3://…` is a columnar store in a bucket.
+fn scheme(url: &str) -> Option<&str> {
+    let (scheme, _) = url.split_once("://")?;
+    Some(scheme.split_once('+').map_or(scheme, |(kind, _)| kind))
+}
+
+/// What one store may use of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Threads that decode and encode at once.
+    pub threads: usize,
+    /// Bytes of rows that one change sorts in memory.
+    pub memory: usize,
+}
+
+/// Opens stores, each once.
+#[derive(Debug)]
+pub struct Stores {
+    data: PathBuf,
+    config: Config,
+    limits: Limits,
+    open: Mutex<HashMap<StoreSpec, Arc<dyn Store>>>,
+}
+
+impl Stores {
+    /// The stores of a data folder and a configuration. Nothing is opened yet.
+    pub fn new(data: &Path, config: Config, limits: Limits) -> Self {
+        Self { data: data.to_owned(), config, limits, open: Mutex::default() }
+    }
+
+    fn columnar(&self, location: &str) -> Result<Arc<dyn Store>, EngineError> {
+        let target = open_target(location).map_err(VaultError::from)?;
+        let Limits { threads, memory } = self.limits;
+        Ok(Arc::new(ColumnarStore::with_options(target, Options { threads, sort_memory: memory, ..Options::default() })))
+    }
+
+    fn by_url(&self, url: &str) -> Result<Arc<dyn Store>, EngineError> {
+        if let Some(rest) = url.strip_prefix("columnar://") {
+            if !rest.starts_with('/') {
+                return Err(EngineError::Usage {
+                    what: format!("store '{}'", shown(url)),
+                    reason: "its URL has the form columnar:///path".into(),
+                });
+            }
+            return self.columnar(&format!("file://{rest}"));
+        }
+        if let Some(inner) = url.strip_prefix("columnar+") {
+            return self.columnar(inner);
+        }
+        Err(not_in_this_version(&format!("store '{}'", shown(url)), url))
+    }
+
+    fn make(&self, spec: &StoreSpec) -> Result<Arc<dyn Store>, EngineError> {
+        match spec {
+            StoreSpec::Embedded => self.columnar(&self.data.join("store").to_string_lossy()),
+            StoreSpec::Url(url) => self.by_url(url),
+            StoreSpec::Named(name) => {
+                let Some(store) = self.config.stores.get(name) else {
+                    return Err(EngineError::Unknown { what: "store", name: name.clone() });
+                };
+                match store.url.all() {
+                    [url] if store.tables.is_empty() => self.by_url(url),
+                    [url, ..] => Err(not_in_this_version(&format!("store '{name}'"), url)),
+                    [] => Err(EngineError::Unknown { what: "url of store", name: name.clone() }),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StoreResolver for Stores {
+    async fn open(&self, spec: &StoreSpec) -> Result<Arc<dyn Store>, EngineError> {
+        let mut open = self.open.lock().await;
+        if let Some(store) = open.get(spec) {
+            return Ok(store.clone());
+        }
+        let store = self.make(spec)?;
+        open.insert(spec.clone(), store.clone());
+        Ok(store)
+    }
+
+    fn is_store_url(&self, url: &str) -> bool {
+        is_store_url(url)
+    }
+}
+
+fn not_in_this_version(what: &str, url: &str) -> EngineError {
+    EngineError::Unsupported {
+        what: what.to_owned(),
+        reason: match scheme(url) {
+            Some("columnar") => "sharded tables are not in this version of Keepfast".into(),
+            Some(kind) if SCHEMES.contains(&kind) => {
+                format!("stores of kind {kind} are not in this version of Keepfast; columnar:///path is")
+            }
+            _ => "a store's URL has the form columnar:///path".into(),
+        },
+    }
+}
+
+async fn columnar(location: &str) -> Result<Arc<dyn Store>, EngineError> {
+    let target = keepfast_objects::open_target(location).map_err(keepfast_vault::VaultError::from)?;
+    Ok(Arc::new(ColumnarStore::open(target)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_stores_are_told_from_those_of_vaults() {
+        for url in ["columnar:///x", "columnar+s3://b/p", "mysql://h", "phoenix://h", "tablestore://h", "voltdb://h"] {
+            assert!(is_store_url(url), "{url}");
+        }
+        for url in ["s3://bucket/x", "/folder", "file:///x", "orders", "gs://mysql"] {
+            assert!(!is_store_url(url), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn stores_of_later_versions_say_so_and_show_no_password() {
+        let config = Config::parse("[stores.shop]\nurl = \"mysql://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
+        let stores = Stores::new(Path::new("unused"), config, Limits { threads: 1, memory: 1 << 20 });
+        for spec in [StoreSpec::Named("shop".into()), StoreSpec::Url("mysql://u:geheim@h/d".into())] {
+            let error = stores.open(&spec).await.unwrap_err().to_string();
+            assert!(error.contains("not in this version") && !error.contains("geheim"), "{error}");
+        }
+        let error = stores.open(&StoreSpec::Named("nope".into())).await.unwrap_err().to_string();
+        assert!(error.contains("nope"), "{error}");
+    }
+}

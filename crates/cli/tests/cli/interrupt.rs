@@ -1,0 +1,69 @@
+//! Ctrl-C ends cleanly with exit code 4, and the same command run again goes on.
+
+use crate::run::{Folder, Run, files_under};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Waits until a command has written this many segments; false when it ended before.
+fn wait_for_segments(folder: &Folder, child: &mut std::process::Child, wanted: usize) -> bool {
+    let until = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < until {
+        let segments = files_under(&folder.join("keepfast-data/vault/tables"))
+            .iter()
+            .filter(|p| p.extension().is_some_and(|e| e == "parquet"))
+            .count();
+        if segments >= wanted {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+fn interrupt(child: &std::process::Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn an_interrupted_backup_commits_nothing_and_goes_on_when_run_again() {
+    let folder = Folder::new();
+    folder.sql(
+        "CREATE TABLE big (id BIGINT PRIMARY KEY, a TEXT, b TEXT);
+         INSERT INTO big SELECT value, md5(CAST(value AS TEXT)), md5(CAST(value + 1 AS TEXT)) FROM generate_series(1, 400000)",
+    );
+    let backup = ["backup", "big", "--to", "b", "--threads", "1", "--segment-rows", "1024"];
+    let mut child = folder.command(&backup).spawn().unwrap();
+    assert!(wait_for_segments(&folder, &mut child, 3), "the backup ended before it could be interrupted");
+    interrupt(&child);
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 4, "{run:?}");
+    run.assert_error();
+    assert!(run.err.contains("same command"), "{run:?}");
+    assert_eq!(run.out, "");
+    assert!(files_under(&folder.join("keepfast-data/vault/log")).is_empty());
+
+    let mut again = backup.to_vec();
+    again.push("--json");
+    let run = folder.run(&again);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.err.contains("going on"), "{run:?}");
+    let report = crate::run::document(&run.out);
+    assert_eq!((&report["point"], &report["tables"][0]["rows"]), (&serde_json::json!("b@1"), &serde_json::json!(400_000)));
+    folder.ok(&["verify", "b", "--level", "compare"]);
+}
+
+#[test]
+fn an_interrupted_query_ends_with_4() {
+    let folder = Folder::new();
+    let child = folder.command(&["query", "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b"]).spawn().unwrap();
+    // The program listens before it runs anything; a second is ample for it to begin.
+    std::thread::sleep(Duration::from_secs(1));
+    interrupt(&child);
+    let began = Instant::now();
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 4, "{run:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "it ended late");
+}

@@ -1,0 +1,94 @@
+//! Vaults: by URL and folder, several at once, made and looked into.
+
+use crate::run::{Folder, assert_members, document};
+
+#[test]
+fn backing_up_to_an_empty_place_makes_a_vault_and_its_url_alone_is_enough() {
+    let folder = Folder::with_example();
+    let url = format!("file://{}", folder.join("elsewhere").display());
+    let report = folder.json(&["backup", "example", "--to", &url]);
+    assert_eq!(report["point"], "example@1");
+    assert!(folder.join("elsewhere/keepfast.json").is_file());
+    folder.sql("DROP TABLE example");
+    folder.ok(&["restore", "example", "--from", &url]);
+    folder.ok(&["restore", "example", "--from", &format!("{url}#example")]);
+    folder.ok(&["restore", "example", "--from", "./elsewhere#example@1"]);
+    assert_eq!(folder.json(&["list", &url]).as_array().unwrap().len(), 1);
+    assert_eq!(folder.json(&["list", &format!("{url}#example")]).as_array().unwrap().len(), 1);
+    folder.ok(&["backup", "example", "--to", &format!("{url}#second")]);
+    let error = folder.fails(1, &["restore", "example", "--from", &url]);
+    assert!(error.contains("2 backups"), "{error}");
+}
+
+#[test]
+fn one_backup_goes_to_several_vaults_each_with_its_own_result() {
+    let folder = Folder::with_example();
+    let document_of_both = folder.json(&["backup", "example", "--to", "here", "./there#there"]);
+    assert_members(&document_of_both, &["backups", "failed"]);
+    assert_eq!(document_of_both["backups"].as_array().unwrap().len(), 2);
+    assert_eq!(document_of_both["backups"][0]["tables"][0]["digest"], document_of_both["backups"][1]["tables"][0]["digest"]);
+    folder.write("plain", "x");
+    let run = folder.run(&["backup", "example", "--to", "here", "--to", "./plain#b", "--json"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    let both = document(&run.out);
+    assert_eq!(both["backups"].as_array().unwrap().len(), 1);
+    assert_eq!(both["failed"].as_array().unwrap().len(), 1);
+    assert!(both["failed"][0]["error"]["code"].as_str().unwrap().starts_with("KF"));
+    document(&run.err);
+    assert_eq!(folder.json(&["list", "here"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn vaults_are_made_once_and_looked_into() {
+    let folder = Folder::with_example();
+    let made = folder.json(&["vault", "init"]);
+    assert_members(&made, &["vault", "id", "created"]);
+    folder.fails(1, &["vault", "init"]);
+    folder.ok(&["backup", "example", "--to", "b"]);
+    let info = folder.json(&["vault", "info"]);
+    assert_members(&info, &["vault", "id", "created", "program", "records", "objects", "bytes", "backups"]);
+    assert_eq!(info["id"], made["id"]);
+    assert_eq!(info["records"], 1);
+    assert_eq!(info["backups"][0]["backup"], "b");
+    folder.ok(&["vault", "init", "./second"]);
+    assert!(folder.ok(&["vault", "info", "./second"]).contains("no backups"));
+    folder.fails(1, &["vault", "info", "./third"]);
+    assert!(!folder.join("third").exists());
+}
+
+#[test]
+fn the_data_folder_is_where_the_user_says() {
+    let folder = Folder::new();
+    folder.ok(&["--data", "mine", "sql", "-c", "CREATE TABLE t (a INT)"]);
+    assert!(folder.join("mine/store").is_dir() && !folder.join("keepfast-data").exists());
+    let run = folder.command(&["sql", "-c", "BACKUP TABLE t TO 'b'"]).env("KEEPFAST_DATA", "mine").output().unwrap();
+    assert!(run.status.success());
+    assert!(folder.join("mine/vault/keepfast.json").is_file());
+}
+
+#[test]
+fn a_table_is_restored_into_another_store_by_its_url() {
+    let folder = Folder::with_backup();
+    let url = format!("columnar://{}", folder.join("other/store").display());
+    folder.ok(&["restore", "example", "--from", "example_backup", "--into", &url]);
+    let rows = document(&folder.ok(&["--data", "other", "query", "--json", "SELECT count(*) AS n FROM example"]));
+    assert_eq!(rows["rows"][0]["n"], 3);
+    folder.write("keepfast.toml", &format!("[stores.old]\nurl = \"{url}\"\n"));
+    let report = folder.json(&["backup", "old.main.example", "--to", "of_old"]);
+    assert_eq!(report["tables"][0]["rows"], 3);
+}
+
+#[test]
+fn two_backups_to_one_name_at_once_both_succeed() {
+    let folder = Folder::with_backup();
+    folder.sql("INSERT INTO example VALUES (4, 'x', 1)");
+    let children: Vec<_> = (0..3)
+        .map(|_| folder.command(&["backup", "example", "--to", "example_backup", "--mode", "full"]).spawn().unwrap())
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_eq!(folder.json(&["list", "example_backup"]).as_array().unwrap().len(), 4);
+    folder.ok(&["verify", "example_backup"]);
+}
