@@ -24,7 +24,7 @@ pub use conform::{exact_field, with_exact};
 pub use error::FormatError;
 pub use identity::{Domain, IdentityKey};
 pub use manifest::{Manifest, ManifestKind, SegmentEntry};
-pub use merge::{BagAdditions, BagMerger, merge_cells, merge_keyed};
+pub use merge::{BagAdditions, BagMerger, RowMerger, merge_cells, merge_keyed};
 pub use profile::{ColumnProfile, Encoding, WriterProfile, target_rows_for};
 pub use read::{SegmentBatches, read_segment};
 pub use segment::{EncodedSegment, SegmentWriter};

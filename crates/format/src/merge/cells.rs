@@ -1,12 +1,13 @@
 //! Cells: versions of values, and deletes that reach over versions, columns and families.
 
 use super::rows::ChangeRows;
-use super::walk::{Origin, Outcome, Walk};
+use super::walk::{Origin, Outcome, RowMerger, Stays};
 use crate::Result;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use keepfast_model::{ChangeOp, TableSchema};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Position of `timestamp` in a table of cells.
 const TIMESTAMP: usize = 3;
@@ -25,19 +26,29 @@ pub fn merge_cells(
     base: &[RecordBatch],
     changes: &[RecordBatch],
 ) -> Result<Vec<RecordBatch>> {
-    let changes = ChangeRows::new(schema, changes)?;
-    let deletes = Deletes::new(&changes);
-    let mut outcomes = Vec::new();
-    for rows in changes.by_key() {
-        let Some(put) = rows.iter().rev().find(|row| changes.op(**row) == ChangeOp::PutRow) else { continue };
-        changes.check_whole(schema, *put)?;
-        let dead = deletes.reach(changes.key(*put), timestamp(&changes, *put), Some(changes.seq(*put)));
-        let origin = (!dead).then_some(Origin::Change(*put));
-        outcomes.push(Outcome { key: *put, origin, patches: vec![] });
+    RowMerger::cells(Arc::new(schema.clone()), changes)?.run(base)
+}
+
+impl RowMerger {
+    /// [`merge_cells`] for a base that streams through.
+    ///
+    /// # Errors
+    /// [`FormatError::Change`](crate::FormatError::Change) for a change that such a table cannot have.
+    pub fn cells(schema: Arc<TableSchema>, changes: &[RecordBatch]) -> Result<Self> {
+        let changes = ChangeRows::new(&schema, changes)?;
+        let deletes = Deletes::new(&changes);
+        let mut outcomes = Vec::new();
+        for rows in changes.by_key() {
+            let put = rows.iter().rev().find(|row| changes.op(**row) == ChangeOp::PutRow);
+            let Some(put) = put else { continue };
+            changes.check_whole(&schema, *put)?;
+            let dead = deletes.reach(changes.key(*put), timestamp(&changes, *put), Some(changes.seq(*put)));
+            let origin = (!dead).then_some(Origin::Change(*put));
+            outcomes.push(Outcome { key: *put, origin, patches: vec![] });
+        }
+        let stays = if deletes.is_empty() { Stays::All } else { Stays::Cells(deletes) };
+        Ok(Self::new(schema, changes, outcomes, stays))
     }
-    let untouched = deletes.is_empty();
-    Walk { schema, changes: &changes, outcomes }
-        .run(base, untouched, |key| !deletes.reach(key, key_timestamp(key), None))
 }
 
 fn timestamp(changes: &ChangeRows, row: u32) -> i64 {
@@ -52,7 +63,7 @@ fn key_timestamp(key: &[u8]) -> i64 {
 
 /// Deletes by what they reach.
 #[derive(Debug, Default)]
-struct Deletes {
+pub(super) struct Deletes {
     /// Encoded row, row and family, or row, family and column: deletes up to a timestamp.
     ranges: HashMap<Vec<u8>, UpTo>,
     /// Encoded key: the last delete of exactly this version.
@@ -96,6 +107,11 @@ impl Deletes {
 
     fn is_empty(&self) -> bool {
         self.ranges.is_empty() && self.versions.is_empty()
+    }
+
+    /// Whether a delete reaches a cell of the base.
+    pub(super) fn reach_base(&self, key: &[u8]) -> bool {
+        self.reach(key, key_timestamp(key), None)
     }
 
     /// Whether a delete after `seq` (none: any) reaches the cell.

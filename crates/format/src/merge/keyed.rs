@@ -1,10 +1,11 @@
 //! Rows with a key: puts, patches and deletes.
 
 use super::rows::ChangeRows;
-use super::walk::{Origin, Outcome, Walk};
+use super::walk::{Origin, Outcome, RowMerger, Stays};
 use crate::Result;
 use arrow::array::RecordBatch;
 use keepfast_model::{ChangeOp, TableSchema};
+use std::sync::Arc;
 
 /// The rows of one shard after its changes.
 ///
@@ -21,9 +22,19 @@ pub fn merge_keyed(
     base: &[RecordBatch],
     changes: &[RecordBatch],
 ) -> Result<Vec<RecordBatch>> {
-    let changes = ChangeRows::new(schema, changes)?;
-    let outcomes = changes.by_key().map(|rows| fold(schema, &changes, rows)).collect::<Result<_>>()?;
-    Walk { schema, changes: &changes, outcomes }.run(base, true, |_| true)
+    RowMerger::keyed(Arc::new(schema.clone()), changes)?.run(base)
+}
+
+impl RowMerger {
+    /// [`merge_keyed`] for a base that streams through.
+    ///
+    /// # Errors
+    /// [`FormatError::Change`](crate::FormatError::Change) for a change that such a table cannot have.
+    pub fn keyed(schema: Arc<TableSchema>, changes: &[RecordBatch]) -> Result<Self> {
+        let changes = ChangeRows::new(&schema, changes)?;
+        let outcomes = changes.by_key().map(|rows| fold(&schema, &changes, rows)).collect::<Result<_>>()?;
+        Ok(Self::new(schema, changes, outcomes, Stays::All))
+    }
 }
 
 /// What the changes of one key come to, oldest first.

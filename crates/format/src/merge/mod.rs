@@ -12,6 +12,7 @@ mod walk;
 pub use bag::{BagAdditions, BagMerger};
 pub use cells::merge_cells;
 pub use keyed::merge_keyed;
+pub use walk::RowMerger;
 
 /// Rows of a batch that is made anew, at most about.
 const BATCH_ROWS: usize = 8_192;

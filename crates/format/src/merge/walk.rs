@@ -1,6 +1,7 @@
 //! The walk over base and changes side by side, shared by rows and cells.
 
 use super::BATCH_ROWS;
+use super::cells::Deletes;
 use super::rows::ChangeRows;
 use crate::Result;
 use crate::conform::{Conform, assemble};
@@ -8,6 +9,7 @@ use crate::error::FormatError;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::interleave;
 use keepfast_model::{KeyBytes, TableSchema, encode_keys};
+use std::sync::Arc;
 
 /// Where an output row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +33,32 @@ pub(super) struct Outcome {
     pub(super) patches: Vec<u32>,
 }
 
-/// Base and changes of one merge.
-pub(super) struct Walk<'a> {
-    pub(super) schema: &'a TableSchema,
-    pub(super) changes: &'a ChangeRows,
+/// Which base rows without changes of their own stay.
+#[derive(Debug)]
+pub(super) enum Stays {
+    All,
+    /// All that no delete reaches.
+    Cells(Deletes),
+}
+
+/// Applies changes to the rows of one shard, while its base streams through.
+///
+/// Memory follows the changes, not the base. Rows come out in key order; a batch that no change touches comes out as it
+/// is. An output batch has the hidden column `__keepfast_exact` where its base batch or the changes have it.
+#[derive(Debug)]
+pub struct RowMerger {
+    schema: Arc<TableSchema>,
+    conform: Conform,
+    changes: ChangeRows,
     /// By key, ascending.
-    pub(super) outcomes: Vec<Outcome>,
+    outcomes: Vec<Outcome>,
+    stays: Stays,
+    /// Whether every output batch has the hidden column.
+    exact: bool,
+    /// The first outcome that is not merged yet.
+    next: usize,
+    /// The last key of the base so far.
+    last: Option<Vec<u8>>,
 }
 
 /// Sources of `interleave`, in this order.
@@ -54,91 +76,110 @@ struct Picks {
     patched: Vec<(usize, usize)>,
 }
 
-impl Walk<'_> {
-    /// The merged rows. `stays` says whether a base row without changes of its own stays; `untouched` says that it
-    /// would say so for all rows.
-    pub(super) fn run(
-        &self,
-        base: &[RecordBatch],
-        untouched: bool,
-        mut stays: impl FnMut(&[u8]) -> bool,
-    ) -> Result<Vec<RecordBatch>> {
-        let conform = Conform::new(self.schema.physical());
-        let exact = self.changes.has_exact(self.schema) || base.iter().any(|b| conform.has_exact(b));
-        let empty = RecordBatch::new_empty(conform.schema(exact).clone());
+impl RowMerger {
+    pub(super) fn new(
+        schema: Arc<TableSchema>,
+        changes: ChangeRows,
+        outcomes: Vec<Outcome>,
+        stays: Stays,
+    ) -> Self {
+        let conform = Conform::new(schema.physical());
+        let exact = changes.has_exact(&schema);
+        Self { schema, conform, changes, outcomes, stays, exact, next: 0, last: None }
+    }
+
+    /// All batches of a base that is at hand; either all or none of the merged ones have the hidden column.
+    pub(super) fn run(mut self, base: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        self.exact |= base.iter().any(|b| self.conform.has_exact(b));
         let mut out = Vec::with_capacity(base.len());
-        let mut picks = Picks::default();
-        let mut next = 0;
-        let mut last_key: Option<Vec<u8>> = None;
-        for batch in base.iter().filter(|b| b.num_rows() > 0) {
-            let batch = if exact { conform.batch_with_exact(batch)? } else { conform.batch(batch)? };
-            let rows = batch.num_rows();
-            let ends = [0, rows - 1].map(|at| encode_keys(self.schema, &batch.slice(at, 1)));
-            let [first, last] = ends;
-            let (first, last) = (first?, last?);
-            if let Some(before) = &last_key {
-                ascending(before, first.value(0))?;
-            }
-            if untouched {
-                // Inserted rows before the batch; when nothing falls into it, it goes through as it is.
-                while next < self.outcomes.len() && self.key(next) < first.value(0) {
-                    self.insert(next, &mut picks);
-                    next += 1;
-                    self.flush_full(&mut picks, &empty, &mut out)?;
-                }
-                if next == self.outcomes.len() || self.key(next) > last.value(0) {
-                    self.flush(&mut picks, &empty, &mut out)?;
-                    last_key = Some(last.value(0).to_vec());
-                    out.push(batch);
-                    continue;
-                }
-                self.flush(&mut picks, &empty, &mut out)?;
-            }
-            let keys = encode_keys(self.schema, &batch)?;
-            for row in 0..rows {
-                let key = keys.value(row);
-                if row > 0 {
-                    ascending(keys.value(row - 1), key)?;
-                }
-                while next < self.outcomes.len() && self.key(next) < key {
-                    self.insert(next, &mut picks);
-                    next += 1;
-                    self.flush_full(&mut picks, &batch, &mut out)?;
-                }
-                if next < self.outcomes.len() && self.key(next) == key {
-                    self.change(next, row, &mut picks);
-                    next += 1;
-                } else if stays(key) {
-                    picks.rows.push((BASE, row));
-                }
-            }
-            self.flush(&mut picks, &batch, &mut out)?;
-            last_key = Some(last.value(0).to_vec());
+        for batch in base {
+            out.extend(self.push(batch)?);
         }
-        while next < self.outcomes.len() {
-            self.insert(next, &mut picks);
-            next += 1;
+        out.extend(self.finish()?);
+        Ok(out)
+    }
+
+    /// Takes the next batch of the base; gives the merged rows up to its last key.
+    ///
+    /// # Errors
+    /// [`FormatError::Order`] and [`FormatError::DuplicateKey`] when the base is not in key order;
+    /// [`FormatError::Change`] when a change does not fit the row it changes.
+    pub fn push(&mut self, base: &RecordBatch) -> Result<Vec<RecordBatch>> {
+        let mut out = Vec::new();
+        if base.num_rows() == 0 {
+            return Ok(out);
+        }
+        let batch =
+            if self.exact { self.conform.batch_with_exact(base)? } else { self.conform.batch(base)? };
+        let ends = encode_ends(&self.schema, &batch)?;
+        if let Some(before) = &self.last {
+            ascending(before, &ends[0])?;
+        }
+        let mut picks = Picks::default();
+        if matches!(self.stays, Stays::All) {
+            while self.next < self.outcomes.len() && self.key(self.next) < ends[0].as_slice() {
+                self.pick((NOTHING, 0), &mut picks);
+                self.flush_full(&mut picks, &batch, &mut out)?;
+            }
+            if self.next == self.outcomes.len() || self.key(self.next) > ends[1].as_slice() {
+                self.flush(&mut picks, &batch, &mut out)?;
+                self.last = Some(ends[1].clone());
+                out.push(batch);
+                return Ok(out);
+            }
+        }
+        let keys = encode_keys(&self.schema, &batch)?;
+        for row in 0..batch.num_rows() {
+            let key = keys.value(row);
+            if row > 0 {
+                ascending(keys.value(row - 1), key)?;
+            }
+            while self.next < self.outcomes.len() && self.key(self.next) < key {
+                self.pick((NOTHING, 0), &mut picks);
+                self.flush_full(&mut picks, &batch, &mut out)?;
+            }
+            if self.next < self.outcomes.len() && self.key(self.next) == key {
+                self.pick((BASE, row), &mut picks);
+            } else if self.stays(key) {
+                picks.rows.push((BASE, row));
+            }
+        }
+        self.flush(&mut picks, &batch, &mut out)?;
+        self.last = Some(ends[1].clone());
+        Ok(out)
+    }
+
+    /// The rows behind the last batch of the base.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(mut self) -> Result<Vec<RecordBatch>> {
+        let empty = RecordBatch::new_empty(self.conform.schema(self.exact).clone());
+        let mut out = Vec::new();
+        let mut picks = Picks::default();
+        while self.next < self.outcomes.len() {
+            self.pick((NOTHING, 0), &mut picks);
             self.flush_full(&mut picks, &empty, &mut out)?;
         }
         self.flush(&mut picks, &empty, &mut out)?;
         Ok(out)
     }
 
+    fn stays(&self, key: &[u8]) -> bool {
+        match &self.stays {
+            Stays::All => true,
+            Stays::Cells(deletes) => !deletes.reach_base(key),
+        }
+    }
+
     fn key(&self, outcome: usize) -> &[u8] {
         self.changes.key(self.outcomes[outcome].key)
     }
 
-    /// An outcome whose key the base does not have.
-    fn insert(&self, at: usize, picks: &mut Picks) {
-        self.pick(at, (NOTHING, 0), picks);
-    }
-
-    /// An outcome of a base row.
-    fn change(&self, at: usize, row: usize, picks: &mut Picks) {
-        self.pick(at, (BASE, row), picks);
-    }
-
-    fn pick(&self, at: usize, base: (usize, usize), picks: &mut Picks) {
+    /// Takes the next outcome; `base` is the base row of its key, or nothing.
+    fn pick(&mut self, base: (usize, usize), picks: &mut Picks) {
+        let at = self.next;
+        self.next += 1;
         let outcome = &self.outcomes[at];
         let source = match outcome.origin {
             None => return,
@@ -236,6 +277,12 @@ impl Walk<'_> {
         }
         Ok(exact::write(&values))
     }
+}
+
+/// The encoded keys of the first and the last row.
+fn encode_ends(schema: &TableSchema, batch: &RecordBatch) -> Result<[Vec<u8>; 2]> {
+    let key = |row: usize| Ok::<_, FormatError>(encode_keys(schema, &batch.slice(row, 1))?.value(0).to_vec());
+    Ok([key(0)?, key(batch.num_rows() - 1)?])
 }
 
 /// Refuses base rows that are not in strictly ascending key order.
