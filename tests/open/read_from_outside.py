@@ -89,7 +89,7 @@ def main(program):
         rows = sample.make(5000)
         script.write_text("\n".join(sample.sql("example", rows)), encoding="utf-8")
         keepfast(program, data, "sql", "-f", str(script))
-        keepfast(program, data, "backup", "example", "--to", "example_backup")
+        keepfast(program, data, "backup", "example", "--to", "example_backup", "--segment-rows", "1024")
         [table_folder] = Path(data, "vault", "tables").iterdir()
         segments = sorted(str(path) for path in table_folder.glob("segments/*.parquet"))
         check("the backup has more than one segment", None if len(segments) > 1 else f"{len(segments)} found")
