@@ -19,12 +19,14 @@ mod json;
 mod lines;
 mod number;
 pub mod options;
+pub mod sql_dump;
 mod text;
 
 pub use error::{FilesError, Place, Refusal, Spot, Wrong};
 pub use export::{Exported, Exporter};
 pub use import::{Import, Rows, open_import, open_imports};
 pub use options::{ExportOptions, Format, ImportOptions};
+pub use sql_dump::{DumpedTable, open_sql_dump};
 
 /// Parquet's key-value metadata: the table's schema as JSON, so that an import knows exact types, key and defaults.
 const SCHEMA_METADATA: &str = "keepfast.schema";

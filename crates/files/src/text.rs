@@ -58,14 +58,7 @@ pub(crate) fn write_value(
             out,
         ),
         (_, DataType::Utf8) => out.push_str(array.as_string::<i32>().value(i)),
-        (_, DataType::Binary) => {
-            out.push_str(BYTES);
-            for b in array.as_binary::<i32>().value(i) {
-                for digit in [b >> 4, b & 15] {
-                    out.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-                }
-            }
-        }
+        (_, DataType::Binary) => write_bytes(array.as_binary::<i32>().value(i), out),
         (_, DataType::Date32) => {
             calendar::write_date(array.as_primitive::<Date32Type>().value(i).into(), out);
         }
@@ -77,6 +70,16 @@ pub(crate) fn write_value(
         (_, other) => return Err(misfit(column_type, &other.to_string())),
     }
     Ok(())
+}
+
+/// Appends bytes as `\x` and hex digits.
+pub(crate) fn write_bytes(bytes: &[u8], out: &mut String) {
+    out.push_str(BYTES);
+    for b in bytes {
+        for digit in [b >> 4, b & 15] {
+            out.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
 }
 
 /// Appends a value, or `null`, as JSON on one line.

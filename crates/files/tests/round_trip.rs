@@ -1,12 +1,13 @@
 //! What is exported is imported to the same values, for every type, in every format.
 
-use arrow::array::RecordBatch;
+use arrow::array::{BinaryArray, Int32Array, RecordBatch};
 use arrow::datatypes::Schema;
 use keepfast_files::{ExportOptions, Exporter, Format, ImportOptions, open_import};
 use keepfast_model::{ColumnType, Digest, RowHasher, TableSchema};
 use keepfast_store::sample;
 use proptest::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
 
 fn digest<'a>(schema: &TableSchema, batches: impl IntoIterator<Item = &'a RecordBatch>) -> Digest {
     let hasher = RowHasher::new(schema);
@@ -116,6 +117,42 @@ fn csv_without_header_with_another_delimiter_and_null_comes_back() {
             ..with_schema(&schema)
         };
         assert_eq!(digest(&schema, &import(&path, options).1), digest(&schema, [&rows]), "{null}");
+    }
+}
+
+#[test]
+fn batches_of_large_cells_have_few_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let columns = vec![("id".into(), ColumnType::Int32, false), ("data".into(), ColumnType::Blob, false)];
+    let schema = TableSchema::of(columns, &["id"]).unwrap();
+    // Bytes that do not compress, 10 MB a cell.
+    let mut state = 1u64;
+    let mut cell = || {
+        let next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(10_000_000).collect::<Vec<u8>>()
+    };
+    let cells: Vec<Vec<u8>> = (0..4).map(|_| cell()).collect();
+    let batches: Vec<RecordBatch> = cells
+        .iter()
+        .zip(1..)
+        .map(|(cell, id)| {
+            let data = BinaryArray::from_vec(vec![cell.as_slice()]);
+            RecordBatch::try_new(
+                schema.physical(),
+                vec![Arc::new(Int32Array::from(vec![id])), Arc::new(data)],
+            )
+            .unwrap()
+        })
+        .collect();
+    for name in ["t.csv", "t.jsonl", "t.parquet"] {
+        let path = folder.path().join(name);
+        export(&path, &schema, &batches, &ExportOptions::default());
+        let (_, back) = import(&path, with_schema(&schema));
+        assert_eq!(digest(&schema, &back), digest(&schema, &batches), "{name}");
+        assert!(back.iter().all(|b| b.num_rows() <= 2), "{name}");
     }
 }
 

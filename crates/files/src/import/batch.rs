@@ -8,12 +8,12 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes of text after which a batch ends before it has all its rows.
-const MOST_BYTES: usize = 16 << 20;
+/// Bytes in a file after which a batch ends before it has all its rows.
+pub(crate) const MOST_BYTES: usize = 16 << 20;
 
 /// The columns of a batch while rows are added.
 #[derive(Debug)]
-pub(super) struct Growing {
+pub(crate) struct Growing {
     target: Arc<Target>,
     columns: Vec<Column>,
     rows: usize,
@@ -21,14 +21,14 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+    pub(crate) fn new(target: Arc<Target>) -> Self {
         let columns = target.schema.columns.iter().map(|c| Column::new(&c.column_type)).collect();
         Self { target, columns, rows: 0, bytes: 0 }
     }
 
     /// Adds NULL to a column.
     #[inline]
-    pub(super) fn push_null(&mut self, at: usize, place: impl FnOnce() -> Place) -> Result<(), FilesError> {
+    pub(crate) fn push_null(&mut self, at: usize, place: impl FnOnce() -> Place) -> Result<(), FilesError> {
         if !self.target.schema.columns[at].nullable {
             return Err(self.target.null(at, place()));
         }
@@ -38,7 +38,7 @@ impl Growing {
 
     /// Adds a value from its text.
     #[inline]
-    pub(super) fn push_text(
+    pub(crate) fn push_text(
         &mut self,
         at: usize,
         text: &str,
@@ -48,7 +48,7 @@ impl Growing {
     }
 
     /// Adds a value from JSON.
-    pub(super) fn push_json(
+    pub(crate) fn push_json(
         &mut self,
         at: usize,
         value: &Value<'_>,
@@ -75,14 +75,14 @@ impl Growing {
     }
 
     /// Ends a row of so many bytes of text. True when the batch has enough.
-    pub(super) fn end_row(&mut self, bytes: usize) -> bool {
+    pub(crate) fn end_row(&mut self, bytes: usize) -> bool {
         self.rows += 1;
         self.bytes += bytes;
         self.rows >= self.target.options.batch_rows || self.bytes >= MOST_BYTES
     }
 
     /// The rows so far, if any; afterwards it is empty.
-    pub(super) fn finish(&mut self, path: &Path) -> Result<Option<RecordBatch>, FilesError> {
+    pub(crate) fn finish(&mut self, path: &Path) -> Result<Option<RecordBatch>, FilesError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         if rows == 0 {

@@ -10,6 +10,8 @@ mod infer;
 mod json;
 mod parquet;
 
+pub(crate) use batch::Growing;
+
 use crate::error::{FilesError, Place};
 use crate::input::{Progress, open_file};
 use crate::options::{Compression, Format, ImportOptions};
@@ -41,8 +43,8 @@ struct Input {
 
 /// What the rows become.
 #[derive(Debug)]
-struct Target {
-    schema: TableSchema,
+pub(crate) struct Target {
+    pub(crate) schema: TableSchema,
     physical: SchemaRef,
     /// Positions of the key columns.
     key: Vec<usize>,
@@ -97,8 +99,7 @@ pub fn open_imports<P: AsRef<Path>>(paths: &[P], options: ImportOptions) -> Resu
         None => infer::schema_of(&inputs, &options)?,
     };
     schema.check("")?;
-    let target = Target { physical: schema.physical(), key: schema.key_positions(), schema, options };
-    let import = Import { target: Arc::new(target), inputs, bytes };
+    let import = Import { target: Arc::new(Target::new(schema, options)), inputs, bytes };
     // Headers and file schemas that do not fit are found before any row is read.
     let unseen = Progress::default();
     for input in &import.inputs {
@@ -172,6 +173,10 @@ impl Iterator for Rows {
 }
 
 impl Target {
+    pub(crate) fn new(schema: TableSchema, options: ImportOptions) -> Self {
+        Self { physical: schema.physical(), key: schema.key_positions(), schema, options }
+    }
+
     fn source(self: &Arc<Self>, input: &Input, progress: &Progress) -> Result<Box<dyn Source>, FilesError> {
         Ok(match input.format {
             Format::Csv => Box::new(csv::CsvRows::open(&input.path, self.clone(), progress)?),
@@ -190,7 +195,7 @@ impl Target {
     ///
     /// # Errors
     /// [`FilesError::Columns`] for an unknown or doubled name, or when a column that needs values is lacking.
-    fn match_columns<'a>(
+    pub(crate) fn match_columns<'a>(
         &self,
         names: impl Iterator<Item = &'a str>,
         place: &Place,

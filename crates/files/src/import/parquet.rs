@@ -3,6 +3,7 @@
 //! Values of other Arrow types than the column's are converted only when nothing is lost: what does not come back the
 //! same from the column's type is refused with its row.
 
+use super::batch::MOST_BYTES;
 use super::{Found, Input, Source, Target, new_schema};
 use crate::column::Column as Growing;
 use crate::error::{FilesError, Place, Refusal, Wrong, shown};
@@ -59,6 +60,15 @@ fn open(path: &Path) -> Result<(Builder, u64), FilesError> {
     Ok((builder, bytes))
 }
 
+/// How many rows of the file take about so many bytes, going by its widest row group; at least one.
+fn rows_within(bytes: usize, builder: &Builder) -> usize {
+    let widths = builder.metadata().row_groups().iter().filter_map(|group| {
+        let rows = u64::try_from(group.num_rows()).ok().filter(|n| *n > 0)?;
+        Some(u64::try_from(group.total_byte_size()).ok()? / rows)
+    });
+    bytes / usize::try_from(widths.max().unwrap_or(0)).unwrap_or(usize::MAX).clamp(1, bytes)
+}
+
 /// What the reader gives, or why it does not.
 fn readable<T>(place: Place, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, FilesError> {
     match guarded(read) {
@@ -73,7 +83,8 @@ impl ParquetRows {
         let names = builder.schema().fields().iter().map(|f| f.name().as_str());
         let (fields, lacking) = target.match_columns(names, &Place::file(path))?;
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
-        let builder = builder.with_batch_size(target.options.batch_rows);
+        let rows_a_batch = target.options.batch_rows.min(rows_within(MOST_BYTES, &builder));
+        let builder = builder.with_batch_size(rows_a_batch);
         let reader = readable(Place::file(path), || builder.build())?;
         Ok(Self {
             path: path.to_owned(),
