@@ -78,7 +78,7 @@ pub struct ProofRequest {
 #[async_trait]
 pub trait OpenCut: Debug + Send + Sync {
     /// The moment. It may move forward while a live session is replaced, and is known only after the closing where
-    /// the cut needs one; read it last.
+    /// the cut needs one; read it last. The shards of its positions are named so that those of several tables differ.
     fn cut(&self) -> Cut;
 
     /// What [`Store::attach_cut`](crate::Store::attach_cut) needs; none for live cuts. Free of secrets.
@@ -143,6 +143,7 @@ pub trait OpenCut: Debug + Send + Sync {
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream>;
 
     /// The store's own count and checksums at the cut, computed without the scan's decoder; none where it has none.
+    /// A store that knows the checksum of everything without reading rows gives it, whatever was asked.
     /// `full` gives one unbounded range. Otherwise the answer names the ranges that it covers, which may be others than
     /// those asked for. Where the cut needs closing, it is asked for after it.
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>>;

@@ -80,12 +80,20 @@ pub trait Load: Debug + Send + Sync {
     async fn write_part(&self, table: &TableName, part: u32, rows: BatchStream) -> Result<LoadedPart>;
 
     /// Takes the parts of all tables together: after it the load can be read and published.
+    ///
+    /// # Errors
+    /// `Row` when keys stand twice in the load.
     async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()>;
 
     /// Reads what was loaded, before it is visible, under the target names. With [`LoadMode::Merge`] it is the merged table.
     async fn open_cut(&self) -> Result<Arc<dyn OpenCut>>;
 
-    /// Makes it visible as the store's capability says.
+    /// Makes it visible as the store's capability says. A caller whose answer was lost may ask again: it gets the first
+    /// answer or an error, and nothing changes.
+    ///
+    /// # Errors
+    /// `TableExists` and `Conflict` when the target changed since the load began; nothing is visible then. Of several
+    /// tables either all become visible or none.
     async fn publish(&self) -> Result<Published>;
 
     /// Removes what was loaded.

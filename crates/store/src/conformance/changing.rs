@@ -15,7 +15,10 @@ async fn read(fixture: &dyn Fixture, table: &TableName) -> Result<(Arc<dyn OpenC
     let plan = plan(fixture, cut.as_ref(), table, &PlanOptions { partitions: 2, bounds: vec![] }).await?;
     let mut rows = scan_all(fixture, cut.as_ref(), table, &plan, &ScanOptions::default()).await?;
     super::close(cut.as_ref(), table, &mut rows).await.during("closing")?;
-    let at = cut.cut();
+    // Positions go on in another process, months later.
+    let text =
+        serde_json::to_string(&cut.cut()).map_err(|e| Differed(format!("the cut cannot be stored: {e}")))?;
+    let at = serde_json::from_str(&text).map_err(|e| Differed(format!("the cut cannot be stored: {e}")))?;
     Ok((cut, at, rows))
 }
 
@@ -125,6 +128,39 @@ pub(super) async fn changes_of_bags_keep_their_counts(fixture: &dyn Fixture) -> 
         vec![Write::Delete(rows(0..50, 1))],
     ];
     rounds(fixture, &table, &schema, writes).await?;
+    Ok(Outcome::Passed)
+}
+
+pub(super) async fn changes_of_several_tables_go_on_from_one_cut(fixture: &dyn Fixture) -> Check {
+    if !fixture.store().capabilities().changes {
+        return Ok(Outcome::NotOffered("it has no change log"));
+    }
+    let schema = sample::plain();
+    let mut tables = vec![];
+    for name in ["go_on_1", "go_on_2", "go_on_3"] {
+        tables.push(make(fixture, name, &schema, &sample::batch(&schema, 50, 1)).await?);
+    }
+    // Written once more, so that the tables' logs do not stand at one number.
+    fixture.write(&tables[1], Write::Upsert(sample::rows(&schema, 0..9, 2))).await.during("upsert")?;
+    let names: Vec<&TableName> = tables.iter().collect();
+    let cut = open(fixture, &names).await?;
+    let mut old = vec![];
+    for table in &tables {
+        let plan = plan(fixture, cut.as_ref(), table, &PlanOptions::default()).await?;
+        old.push(scan_all(fixture, cut.as_ref(), table, &plan, &ScanOptions::default()).await?);
+    }
+    for (table, rows) in tables.iter().zip(&mut old) {
+        super::close(cut.as_ref(), table, rows).await.during("closing")?;
+    }
+    let from = cut.cut();
+    cut.release().await.during("release")?;
+    for (table, seed) in tables.iter().zip(3..) {
+        fixture.write(table, Write::Upsert(sample::rows(&schema, 40..60, seed))).await.during("upsert")?;
+        fixture.write(table, Write::Delete(sample::rows(&schema, 0..seed, 1))).await.during("delete")?;
+    }
+    for (table, old) in tables.iter().zip(&old) {
+        check_changes(fixture, table, &format!("table '{table}'"), (&from, old)).await?;
+    }
     Ok(Outcome::Passed)
 }
 

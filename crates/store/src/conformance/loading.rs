@@ -360,6 +360,40 @@ pub(super) async fn replace_keeps_the_old_table_and_undo_brings_it_back_once(fix
     Ok(Outcome::Passed)
 }
 
+pub(super) async fn publishing_again_changes_nothing(fixture: &dyn Fixture) -> Check {
+    let Some(kind) = fixture.store().capabilities().publish else { return Ok(NOT_WRITTEN) };
+    let schema = sample::plain();
+    let (old_rows, new_rows) = (sample::batch(&schema, 80, 1), sample::batch(&schema, 70, 2));
+    let old = RowSet::of(&schema, std::slice::from_ref(&old_rows)).during("the sample")?;
+    let new = RowSet::of(&schema, std::slice::from_ref(&new_rows)).during("the sample")?;
+    let (created, replaced) = (fixture.table("created_again"), fixture.table("replaced_again"));
+    let mut tables = vec![(&created, &schema, LoadMode::Create)];
+    let mut filled = vec![(&created, &schema, parts(&schema, &new_rows, 2)?)];
+    if kind != PublishKind::NewNameOnly {
+        make(fixture, "replaced_again", &schema, &old_rows).await?;
+        tables.push((&replaced, &schema, LoadMode::Replace));
+        filled.push((&replaced, &schema, parts(&schema, &new_rows, 2)?));
+    }
+    let load = begin(fixture, "run", &tables).await?;
+    fill(load.as_ref(), &filled).await?;
+    let first = load.publish().await.during("publish")?;
+    let listed = fixture.store().list_tables(None).await.during("list_tables")?;
+    // A caller whose answer was lost asks again.
+    if let Ok(again) = load.publish().await {
+        ensure!(again == first, "publishing again answers {again:?}, the first time {first:?}");
+    }
+    let now = fixture.store().list_tables(None).await.during("list_tables")?;
+    ensure!(now == listed, "publishing again left the tables {now:?}, before {listed:?}");
+    same("a table published again", &read_now(fixture, &created).await?, &new)?;
+    if let Some(Some(kept)) = first.replaced.get(1) {
+        same("a table published again", &read_now(fixture, &replaced).await?, &new)?;
+        same("the table that it replaced", &read_now(fixture, kept).await?, &old)?;
+        fixture.store().undo(&first.undo).await.during("undo")?;
+        same("the table after undo", &read_now(fixture, &replaced).await?, &old)?;
+    }
+    Ok(Outcome::Passed)
+}
+
 pub(super) async fn create_on_an_existing_table_is_refused(fixture: &dyn Fixture) -> Check {
     if fixture.store().capabilities().publish.is_none() {
         return Ok(NOT_WRITTEN);

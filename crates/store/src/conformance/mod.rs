@@ -75,6 +75,7 @@ macro_rules! __for_each_property {
             reading the_stores_own_proof_agrees_with_its_rows;
             changing changes_on_top_of_the_old_rows_give_the_new_rows;
             changing changes_of_bags_keep_their_counts;
+            changing changes_of_several_tables_go_on_from_one_cut;
             changing changes_from_a_foreign_position_are_refused;
             loading a_load_comes_back_exactly;
             loading a_published_table_can_be_written;
@@ -84,6 +85,7 @@ macro_rules! __for_each_property {
             loading a_dropped_load_leaves_nothing_visible;
             loading a_sweep_removes_only_what_was_left_behind;
             loading replace_keeps_the_old_table_and_undo_brings_it_back_once;
+            loading publishing_again_changes_nothing;
             loading create_on_an_existing_table_is_refused;
             loading merge_puts_rows_over_those_of_equal_key;
             loading tables_of_a_load_are_published_together;
