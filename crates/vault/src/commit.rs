@@ -160,8 +160,9 @@ impl Vault {
                 );
                 continue;
             }
-            let sizes: Vec<_> = futures::stream::iter(&objects)
-                .map(|o| self.target().size(&o.path))
+            let paths: Vec<String> = objects.iter().map(|o| o.path.clone()).collect();
+            let sizes: Vec<_> = futures::stream::iter(paths)
+                .map(|path| async move { self.target().size(&path).await })
                 .buffered(self.environment().parallel)
                 .try_collect()
                 .await?;

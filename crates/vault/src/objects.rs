@@ -6,7 +6,7 @@ use crate::vault::Vault;
 use crate::{Result, layout};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
-use keepfast_format::{EncodedSegment, Manifest, ManifestKind, SegmentEntry};
+use keepfast_format::{EncodedSegment, FormatError, Manifest, ManifestKind, SegmentEntry};
 use keepfast_model::{ByteCount, Hash256, ManifestRef, TableId, TablePoint};
 use keepfast_objects::Put;
 use std::io::Read;
@@ -87,10 +87,13 @@ impl Vault {
         let name = layout::manifest(reference.id);
         let path = self.target().full(&name);
         let bytes = self.read_checked(&name, reference.bytes, reference.stored).await?;
-        let manifest = Manifest::decode(&bytes).map_err(|e| VaultError::Damaged {
-            path: path.clone(),
-            reason: "it is not a manifest".into(),
-            source: Some(Box::new(e)),
+        let manifest = Manifest::decode(&bytes).map_err(|e| match e {
+            FormatError::NewerFormat { .. } | FormatError::Unsupported { .. } => e.into(),
+            e => VaultError::Damaged {
+                path: path.clone(),
+                reason: "it is not a manifest".into(),
+                source: Some(Box::new(e)),
+            },
         })?;
         if manifest.segments.len() as u64 != u64::from(reference.segments) {
             return Err(VaultError::damaged(path, "it lists another number of segments than its point says"));
@@ -104,11 +107,12 @@ impl Vault {
     /// As [`Self::read_manifest`]; [`VaultError::Damaged`] also when one belongs to another table or is of another
     /// kind.
     pub async fn read_manifests(&self, table: &TablePoint) -> Result<TableManifests> {
-        let base = table.base.iter().map(|m| (m, ManifestKind::Segments));
-        let all = base.chain(table.changes.iter().map(|c| (&c.manifest, ManifestKind::Changes)));
+        let base = table.base.iter().map(|m| (m.clone(), ManifestKind::Segments));
+        let changes = table.changes.iter().map(|c| (c.manifest.clone(), ManifestKind::Changes));
+        let all: Vec<_> = base.chain(changes).collect();
         let read: Vec<Manifest> = futures::stream::iter(all)
             .map(|(reference, kind)| async move {
-                let manifest = self.read_manifest(reference).await?;
+                let manifest = self.read_manifest(&reference).await?;
                 if manifest.table != table.id || manifest.kind != kind {
                     let path = self.target().full(&layout::manifest(reference.id));
                     return Err(VaultError::damaged(

@@ -181,7 +181,8 @@ impl Vault {
             .flat_map(|t| t.base.iter().chain(t.changes.iter().map(|c| &c.manifest)))
             .map(|m| (m.id, m.clone()))
             .collect();
-        let lists: Vec<Vec<String>> = futures::stream::iter(references.into_values())
+        let references: Vec<_> = references.into_values().collect();
+        let lists: Vec<Vec<String>> = futures::stream::iter(references)
             .map(|reference| async move {
                 let mut objects = vec![layout::manifest(reference.id)];
                 match self.read_manifest(&reference).await {

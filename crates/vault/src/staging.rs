@@ -42,7 +42,8 @@ impl Vault {
     /// [`VaultError::Damaged`] for a result that cannot be read; [`VaultError::Objects`].
     pub async fn task_results<T: DeserializeOwned + Send>(&self, run: &RunId) -> Result<BTreeMap<u32, T>> {
         let listed = self.target().list(&layout::staging(run)).await?;
-        let tasks = listed.into_iter().filter_map(|o| Some((layout::task_number(&o.path)?, o.path)));
+        let tasks: Vec<_> =
+            listed.into_iter().filter_map(|o| Some((layout::task_number(&o.path)?, o.path))).collect();
         futures::stream::iter(tasks)
             .map(|(task, path)| async move { Ok((task, self.get_json(&path).await?)) })
             .buffered(self.environment().parallel)
@@ -93,7 +94,7 @@ impl Vault {
     /// [`VaultError::Objects`].
     pub async fn sweep_run(&self, run: &RunId) -> Result<u64> {
         let listed = self.target().list(&layout::staging(run)).await?;
-        self.delete_all(listed.into_iter().map(|o| o.path)).await
+        self.delete_all(listed.into_iter().map(|o| o.path).collect()).await
     }
 
     /// Removes what dead runs left: staged objects of runs that wrote nothing for `age`, and temporary files of a
@@ -110,7 +111,7 @@ impl Vault {
     }
 
     /// Deletes objects, several at once; those that are gone already are fine.
-    pub(crate) async fn delete_all(&self, names: impl IntoIterator<Item = String>) -> Result<u64> {
+    pub(crate) async fn delete_all(&self, names: Vec<String>) -> Result<u64> {
         let deleted = futures::stream::iter(names)
             .map(|name| async move { self.target().delete(&name).await })
             .buffer_unordered(self.environment().parallel)

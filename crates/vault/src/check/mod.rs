@@ -18,7 +18,7 @@ use crate::{Result, layout};
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_model::{BackupName, Hash256, LogSeq, PointId};
 use keepfast_objects::ObjectsError;
-use needs::{Need, Needs, Touched};
+use needs::{Needs, Touched};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What is checked.
@@ -133,11 +133,17 @@ impl Vault {
         let names: HashMap<Hash256, &String> =
             needs.objects.iter().map(|(path, need)| (need.stored, path)).collect();
         progress.expect(needs.objects.len() as u64, needs.objects.values().map(|n| n.bytes).sum());
-        let mut checked = futures::stream::iter(&needs.objects)
-            .map(|(path, need)| async move { (path, need, self.check_object(path, need).await) })
+        let all: Vec<_> =
+            needs.objects.iter().map(|(path, need)| (path.clone(), need.stored, need.bytes)).collect();
+        let mut checked = futures::stream::iter(all)
+            .map(|(path, stored, bytes)| async move {
+                let outcome = self.check_object(&path, stored, bytes).await;
+                (path, outcome)
+            })
             .buffer_unordered(self.environment().parallel);
-        while let Some((path, need, outcome)) = checked.next().await {
+        while let Some((path, outcome)) = checked.next().await {
             let (size, what) = outcome?;
+            let need = &needs.objects[&path];
             report.objects += 1;
             report.bytes += size;
             progress.checked(1, need.bytes);
@@ -149,7 +155,7 @@ impl Vault {
                     None => DamageKind::Changed { detail: "its bytes do not match their hash".into() },
                 },
             };
-            report.damage.push(needs.touched(need).damage(self.target().full(path), what));
+            report.damage.push(needs.touched(need).damage(self.target().full(&path), what));
         }
         drop(checked);
         if options.backup.is_none() && options.point.is_none() {
@@ -181,18 +187,18 @@ impl Vault {
     }
 
     /// Bytes read, and what is wrong.
-    async fn check_object(&self, path: &str, need: &Need) -> Result<(u64, Option<Outcome>)> {
+    async fn check_object(&self, path: &str, stored: Hash256, bytes: u64) -> Result<(u64, Option<Outcome>)> {
         let (hash, size) = match self.target().hash(path).await {
             Ok(found) => found,
             Err(e) => return Ok((0, Some(Outcome::Kind(unreadable(e)?)))),
         };
-        if hash == need.stored && size == need.bytes {
+        if hash == stored && size == bytes {
             return Ok((size, None));
         }
         Ok((
             size,
-            Some(if size < need.bytes {
-                Outcome::Kind(DamageKind::Truncated { expected: need.bytes, found: size })
+            Some(if size < bytes {
+                Outcome::Kind(DamageKind::Truncated { expected: bytes, found: size })
             } else {
                 Outcome::Hash(hash)
             }),

@@ -6,7 +6,7 @@ use crate::log::{Log, Point};
 use crate::vault::Vault;
 use crate::{Result, layout};
 use futures::stream::StreamExt;
-use keepfast_format::{Manifest, ManifestKind};
+use keepfast_format::{FormatError, Manifest, ManifestKind};
 use keepfast_model::{Hash256, ManifestRef, TableId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,10 +73,10 @@ impl Needs {
 }
 
 /// A manifest that must be there, and whose it must be.
-struct WantedManifest<'a> {
-    reference: &'a ManifestRef,
+struct WantedManifest {
+    reference: ManifestRef,
     kind: ManifestKind,
-    table: &'a TableId,
+    table: TableId,
     touched: Touched,
 }
 
@@ -91,7 +91,7 @@ impl Vault {
         let wanted = wanted(points);
         progress.expect(wanted.len() as u64, wanted.values().map(|w| w.reference.bytes.0).sum());
         let mut needs = Needs::default();
-        let mut read = futures::stream::iter(wanted.into_values())
+        let mut read = futures::stream::iter(wanted.into_values().collect::<Vec<_>>())
             .map(|w| async move {
                 let manifest = self.checked_manifest(&w).await;
                 (w, manifest)
@@ -114,8 +114,8 @@ impl Vault {
             needs.touched.push(w.touched);
             for entry in &manifest.segments {
                 let path = match manifest.kind {
-                    ManifestKind::Segments => layout::segment(w.table, entry),
-                    ManifestKind::Changes => layout::change_segment(w.table, entry),
+                    ManifestKind::Segments => layout::segment(&w.table, entry),
+                    ManifestKind::Changes => layout::change_segment(&w.table, entry),
                 };
                 let need = Need { stored: entry.stored, bytes: entry.bytes.0, by: vec![] };
                 needs.objects.entry(path).or_insert(need).by.push(position);
@@ -125,7 +125,7 @@ impl Vault {
     }
 
     /// A manifest, or how it is damaged.
-    async fn checked_manifest(&self, w: &WantedManifest<'_>) -> Result<Result<Manifest, DamageKind>> {
+    async fn checked_manifest(&self, w: &WantedManifest) -> Result<Result<Manifest, DamageKind>> {
         let changed = |detail: &str| Ok(Err(DamageKind::Changed { detail: detail.to_owned() }));
         let name = layout::manifest(w.reference.id);
         let bytes = match self.target().get(&name).await {
@@ -141,10 +141,13 @@ impl Vault {
         }
         let manifest = match Manifest::decode(&bytes) {
             Ok(manifest) => manifest,
+            Err(e @ (FormatError::NewerFormat { .. } | FormatError::Unsupported { .. })) => {
+                return Err(e.into());
+            }
             Err(e) => return changed(&e.to_string()),
         };
         let rows: u64 = manifest.segments.iter().map(|s| s.rows).fold(0, u64::saturating_add);
-        if manifest.table != *w.table || manifest.kind != w.kind {
+        if manifest.table != w.table || manifest.kind != w.kind {
             return changed("it belongs to another table, or is of another kind");
         }
         if manifest.segments.len() as u64 != u64::from(w.reference.segments) || rows != w.reference.rows {
@@ -155,17 +158,17 @@ impl Vault {
 }
 
 /// Every manifest of the points once. Equal names with other hashes are two: at most one of them can be right.
-fn wanted(points: &[Point]) -> BTreeMap<(Hash256, Hash256), WantedManifest<'_>> {
-    let mut wanted: BTreeMap<_, WantedManifest<'_>> = BTreeMap::new();
+fn wanted(points: &[Point]) -> BTreeMap<(Hash256, Hash256), WantedManifest> {
+    let mut wanted: BTreeMap<_, WantedManifest> = BTreeMap::new();
     for point in points {
         for table in &point.tables {
             let base = table.base.iter().map(|m| (m, ManifestKind::Segments));
             let changes = table.changes.iter().map(|c| (&c.manifest, ManifestKind::Changes));
             for (reference, kind) in base.chain(changes) {
                 let w = wanted.entry((reference.id, reference.stored)).or_insert_with(|| WantedManifest {
-                    reference,
+                    reference: reference.clone(),
                     kind,
-                    table: &table.id,
+                    table: table.id.clone(),
                     touched: Touched::default(),
                 });
                 w.touched.tables.insert(table.name.clone());
