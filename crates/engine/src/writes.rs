@@ -87,6 +87,7 @@ impl Engine {
             .collect::<Result<_>>()?;
         insert.fill_defaults(|i| defaults.get(i).cloned().flatten());
         check_width(&insert, targets.len())?;
+        type_numbers(&mut insert, &targets);
         let given = self.given(&store, edit.as_ref(), &name, &insert.table).await?;
         let query = parse_query(&insert_query(&schema, &insert, &targets)?)?;
         let (prepared, mut rows) = self.rows_of(&query, given).await?;
@@ -231,6 +232,46 @@ fn check_width(insert: &Insert, expected: usize) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Gives each number in VALUES the type of its column, from its text, before planning.
+///
+/// The planner finds one type for all rows of a VALUES column: `(1.5), (1e-20)` would become decimals, and the second 0.
+fn type_numbers(insert: &mut Insert, targets: &[&Column]) {
+    let ast::SetExpr::Values(values) = insert.source.body.as_mut() else { return };
+    for row in &mut values.rows {
+        for (value, column) in row.iter_mut().zip(targets) {
+            let data_type = match column.column_type.native() {
+                DataType::Float64 => ast::DataType::Double(ast::ExactNumberInfo::None),
+                DataType::Float32 => ast::DataType::Real,
+                DataType::Utf8 => ast::DataType::Varchar(None),
+                _ => continue,
+            };
+            if let Some(text) = number_text(value) {
+                *value = ast::Expr::Cast {
+                    kind: ast::CastKind::Cast,
+                    expr: Box::new(ast::Expr::value(ast::Value::SingleQuotedString(text))),
+                    data_type,
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+    }
+}
+
+/// A number as written, its sign included.
+fn number_text(expression: &ast::Expr) -> Option<String> {
+    match expression {
+        ast::Expr::Value(value) => match &value.value {
+            ast::Value::Number(text, _) => Some(text.clone()),
+            _ => None,
+        },
+        ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => {
+            number_text(expr).filter(|text| !text.starts_with('-')).map(|text| format!("-{text}"))
+        }
+        _ => None,
+    }
 }
 
 /// The rows to insert, all columns in table order.

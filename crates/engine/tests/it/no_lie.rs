@@ -1,0 +1,92 @@
+//! A source that loses, doubles, reorders or changes rows never gives a restore point.
+
+use crate::harness::{Harness, said};
+use keepfast_engine::EngineError;
+use keepfast_engine::api::Mode;
+use keepfast_model::TableName;
+use keepfast_store::awkward::{AwkwardStore, Awkwardness};
+use keepfast_store::conformance::Write;
+use keepfast_store::faulty::{Fault, Faulty};
+use keepfast_store::sample;
+use std::sync::Arc;
+
+fn store(options: Awkwardness) -> Arc<AwkwardStore> {
+    let store = Arc::new(AwkwardStore::new(options));
+    let name = TableName::bare("t");
+    let schema = sample::plain();
+    store.create_table(&name, &schema).unwrap();
+    store.write(&name, &Write::Insert(sample::batch(&schema, 3000, 1))).unwrap();
+    store
+}
+
+fn faults() -> Vec<Fault> {
+    vec![
+        Fault::CutFails,
+        Fault::CutLost { batches: 1 },
+        Fault::ScanFails { partition: 0, batch: 0 },
+        Fault::ScanEndsEarly { partition: 0, batch: 0 },
+        Fault::RowLost { partition: 0, row: 7 },
+        Fault::RowDoubled { partition: 0, row: 7 },
+        Fault::ValueMoved { partition: 0, row: 7 },
+        Fault::ValueLost { partition: 0, row: 8 },
+        Fault::ProofWrong,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_backup_of_a_lying_source_fails_and_shows_no_point() {
+    for fault in faults() {
+        let faulty = Arc::new(Faulty::always(store(Awkwardness::default()), [fault.clone()]));
+        let harness = Harness::new(faulty.clone());
+        let result = harness.backup_certified().await;
+        assert!(!faulty.fired().is_empty(), "{fault:?} never happened");
+        assert!(result.is_err(), "{fault:?} went unnoticed");
+        let error = said(result);
+        assert!(
+            matches!(error, EngineError::NotCertified { .. } | EngineError::Store(_) | EngineError::Format(_)),
+            "{fault:?} gave {error}"
+        );
+        assert_eq!(harness.visible().await, 0, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_incremental_backup_that_misses_a_change_does_not_stand_as_one() {
+    let inner = store(Awkwardness::default());
+    let faulty = Arc::new(Faulty::always(inner.clone(), [Fault::ChangeLost { change: 3 }]));
+    let harness = Harness::new(faulty.clone());
+    harness.backup(Mode::Full).await.unwrap();
+    let name = TableName::bare("t");
+    inner.write(&name, &Write::Upsert(sample::rows(&sample::plain(), 0..100, 2))).unwrap();
+    let error = said(harness.backup(Mode::Incremental).await);
+    assert!(matches!(error, EngineError::NotIncremental { .. }), "{error}");
+    assert_eq!(harness.visible().await, 1);
+    // The automatic mode writes a new base instead, and that base is the table.
+    let report = harness.backup(Mode::Auto).await.unwrap();
+    assert_eq!(report.tables[0].digest, harness.live("t").await);
+    assert_eq!(report.tables[0].mode, keepfast_model::WriteMode::Full);
+    assert!(!faulty.fired().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_loses_a_loaded_row_publishes_nothing() {
+    let inner = store(Awkwardness::default());
+    let harness = Harness::new(inner.clone());
+    harness.backup(Mode::Full).await.unwrap();
+    for fault in [
+        Fault::PartFails { part: 0 },
+        Fault::PartLosesRow { part: 0, row: 3 },
+        Fault::FinishFails,
+        Fault::PublishFails,
+    ] {
+        let faulty = Arc::new(Faulty::always(inner.clone(), [fault.clone()]));
+        let broken = Harness::in_folder(faulty.clone(), tempfile::TempDir::new().unwrap());
+        let vault = harness.folder.path().join("vault");
+        let error = said(broken.restore(&format!("{}#b", vault.display()), "back").await);
+        assert!(!faulty.fired().is_empty(), "{fault:?} never happened: {error}");
+        let tables = harness.store.list_tables(None).await.unwrap();
+        assert_eq!(tables, vec![TableName::bare("t")], "{fault:?} left something visible");
+    }
+    harness.restore("b", "back").await.unwrap();
+    assert_eq!(harness.live("back").await, harness.live("t").await);
+}
