@@ -56,6 +56,7 @@ impl Layout {
             .set_bloom_filter_enabled(false)
             .set_data_page_size_limit(PAGE_BYTES)
             .set_data_page_row_count_limit(usize::MAX)
+            .set_offset_index_disabled(true)
             .set_max_row_group_row_count(Some(profile.row_group_rows.max(1) as usize));
         for (at, field) in schema.fields().iter().enumerate() {
             let id = table_schema.columns.get(at).map_or(ColumnId::EXACT, |c| c.id);
