@@ -55,7 +55,15 @@ impl Engine {
             return Ok(Increment::NotPossible("there is no earlier point".into()));
         };
         let from = self.positions_of(vault, previous, work).await?;
-        let changes = match cut.changes(&work.name, &from).await {
+        let mut changes = cut.changes(&work.name, &from).await;
+        // A restored table has a log of its own, which begins with the state that was restored.
+        for positions in self.restored_positions(&work.name, previous.digest) {
+            if !matches!(changes, Err(StoreError::ChangesGone { .. })) {
+                break;
+            }
+            changes = cut.changes(&work.name, &positions).await;
+        }
+        let changes = match changes {
             Ok(changes) => changes,
             Err(e) => return not_possible(e),
         };

@@ -12,7 +12,9 @@ use crate::session::same_table;
 use crate::source::{LiveSource, TableSource};
 use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
 use futures::TryStreamExt;
-use keepfast_model::{BackupPoint, ByteCount, Digest, PointId, RowHasher, RunId, TableName, TablePoint};
+use keepfast_model::{
+    BackupPoint, ByteCount, Digest, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint,
+};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
 use keepfast_vault::Vault;
@@ -42,6 +44,10 @@ struct Remembered {
     tables: Vec<TableName>,
     point: PointId,
     at: jiff::Timestamp,
+    /// What each table held when it was published.
+    digests: Vec<Digest>,
+    /// Where the store's change log stood then: an incremental backup goes on from there.
+    positions: Vec<ShardPosition>,
 }
 
 /// Where a restore goes, and what it brings.
@@ -232,7 +238,7 @@ impl Engine {
         }
         load.finish(parts).await?;
         let verifying = Instant::now();
-        let digests = self.verify_load(prepared, load, &given).await?;
+        let (digests, positions) = self.verify_load(prepared, load, &given).await?;
         let verify_seconds = verifying.elapsed().as_secs_f64();
         if self.options.cancel.is_cancelled() {
             return Err(EngineError::Interrupted);
@@ -247,6 +253,8 @@ impl Engine {
             tables: prepared.jobs.iter().map(|j| j.to.clone()).collect(),
             point: prepared.id.clone(),
             at: jiff::Timestamp::now(),
+            digests: digests.clone(),
+            positions,
         })?;
         let tables = prepared
             .jobs
@@ -345,8 +353,20 @@ impl Engine {
             }
             digests.push(found);
         }
+        let positions = cut.cut().positions;
         cut.release().await?;
-        Ok(digests)
+        Ok((digests, positions))
+    }
+
+    /// Positions at which a restore put a table into this state, newest first.
+    pub(crate) fn restored_positions(&self, table: &TableName, state: Digest) -> Vec<Vec<ShardPosition>> {
+        let Ok(files) = std::fs::read_dir(self.restores()) else { return vec![] };
+        let mut found: Vec<Remembered> = files
+            .filter_map(|file| serde_json::from_slice(&std::fs::read(file.ok()?.path()).ok()?).ok())
+            .filter(|r: &Remembered| r.tables.iter().zip(&r.digests).any(|(t, d)| same_table(t, table) && *d == state))
+            .collect();
+        found.sort_by_key(|r| std::cmp::Reverse(r.at));
+        found.into_iter().map(|r| r.positions).collect()
     }
 
     /// The digest of all rows of a source, computed from the rows.
