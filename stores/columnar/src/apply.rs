@@ -160,7 +160,9 @@ async fn drain(
             break;
         }
         match walk.peek().await? {
-            Some(segment) if next.is_none_or(|key| segment.max.as_ref().is_some_and(|m| m.0.as_slice() < key)) => {
+            Some(segment)
+                if next.is_none_or(|key| segment.max.as_ref().is_some_and(|m| m.0.as_slice() < key)) =>
+            {
                 walk.next().await?;
                 done = ahead.load(segment).await?;
             }
@@ -196,7 +198,13 @@ impl Current {
 
 impl Merge {
     /// Merges operations `from..to` with the rows up to the last of their keys.
-    fn step(&self, mut current: Option<&mut Current>, window: &Window, from: usize, to: usize) -> Result<Merged> {
+    fn step(
+        &self,
+        mut current: Option<&mut Current>,
+        window: &Window,
+        from: usize,
+        to: usize,
+    ) -> Result<Merged> {
         let mut kept: Vec<(u32, u32)> = vec![];
         let mut added: Vec<(u32, u32)> = vec![];
         let mut removed: Vec<(u32, u32)> = vec![];
@@ -219,7 +227,9 @@ impl Merge {
                 let op = window.ops[i];
                 let new = Some((op.source + 1, op.row));
                 state = match op.op {
-                    Op::Insert if state.is_some() => return Err(self.duplicate(&window.sources, op.source, op.row)),
+                    Op::Insert if state.is_some() => {
+                        return Err(self.duplicate(&window.sources, op.source, op.row));
+                    }
                     Op::Ignore if state.is_some() => state,
                     Op::Insert | Op::Ignore | Op::Put => new,
                     Op::Delete | Op::Remove => None,
@@ -247,7 +257,8 @@ impl Merge {
 
     /// The rows that no operation reached.
     fn rest(&self, current: &mut Current) -> Result<Merged> {
-        let kept: Vec<(u32, u32)> = (current.at as u32..current.keys.len() as u32).map(|row| (0, row)).collect();
+        let kept: Vec<(u32, u32)> =
+            (current.at as u32..current.keys.len() as u32).map(|row| (0, row)).collect();
         current.at = current.keys.len();
         Ok(Merged { out: pick(&self.physical, &[current.columns.as_slice()], &kept)?, ..Merged::default() })
     }

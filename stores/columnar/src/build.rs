@@ -168,7 +168,11 @@ async fn write_pages(target: &Target, profile: &WriterProfile, pieces: Vec<Piece
         .await
 }
 
-async fn write_page(target: &Target, profile: &WriterProfile, segments: Vec<SegmentEntry>) -> Result<PageRef> {
+async fn write_page(
+    target: &Target,
+    profile: &WriterProfile,
+    segments: Vec<SegmentEntry>,
+) -> Result<PageRef> {
     let manifest = Manifest {
         format: crate::place::FORMAT,
         kind: ManifestKind::Segments,

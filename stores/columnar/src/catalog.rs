@@ -100,13 +100,7 @@ impl Catalog {
 
     /// The state after this one, before anything in it is changed.
     pub(crate) fn next(&self, writer: &WriterId, what: String) -> Self {
-        Self {
-            seq: self.seq + 1,
-            at: Timestamp::now(),
-            writer: writer.clone(),
-            what,
-            ..self.clone()
-        }
+        Self { seq: self.seq + 1, at: Timestamp::now(), writer: writer.clone(), what, ..self.clone() }
     }
 
     /// The table of this name, in any case.

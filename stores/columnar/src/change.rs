@@ -50,7 +50,6 @@ struct Straight {
     op: Op,
     sink: SegmentSink,
     given: Digest,
-    first: KeyBytes,
     last: KeyBytes,
     /// The segments, once all are written.
     segments: Option<Vec<SegmentEntry>>,
@@ -109,7 +108,7 @@ impl Change {
             return Ok(0);
         }
         if self.base.schema.is_bag() {
-            self.write_straight(Op::Insert, batch, None).await?;
+            self.write_straight(Op::Insert, batch, KeyBytes::default()).await?;
             return Ok(n);
         }
         match on_duplicate {
@@ -168,41 +167,33 @@ impl Change {
     async fn put(&mut self, op: Op, batch: RecordBatch) -> Result<()> {
         if self.staged.is_empty()
             && self.straight.as_ref().is_none_or(|s| s.op == op)
-            && let Some((first, last)) = self.straight_keys(&batch)?
+            && let Some(last) = self.straight_after(&batch)?
         {
-            return self.write_straight(op, batch, Some((first, last))).await;
+            return self.write_straight(op, batch, last).await;
         }
         self.stage(op, batch).await
     }
 
-    /// The first and last key, where the rows come in key order after all others.
-    fn straight_keys(&self, batch: &RecordBatch) -> Result<Option<(KeyBytes, KeyBytes)>> {
+    /// The last key, where the rows come in key order after all others.
+    fn straight_after(&self, batch: &RecordBatch) -> Result<Option<KeyBytes>> {
         let after = match &self.straight {
-            Some(straight) => Some(straight.last.clone()),
+            Some(straight) => Some(&straight.last),
             None if batch.num_rows() < STRAIGHT_ROWS && !self.base.file.pages.is_empty() => return Ok(None),
-            None => self.base.file.pages.last().and_then(|p| p.max.clone()),
+            None => self.base.file.pages.last().and_then(|p| p.max.as_ref()),
         };
         let keys = encode_keys(&self.base.schema, batch)?;
         let n = keys.len();
-        let first = KeyBytes(keys.value(0).to_vec());
-        let ascending = after.is_none_or(|after| after < first)
+        let ascending = after.is_none_or(|after| after.0.as_slice() < keys.value(0))
             && (1..n).all(|i| keys.value(i - 1) < keys.value(i));
-        Ok(ascending.then(|| (first, KeyBytes(keys.value(n - 1).to_vec()))))
+        Ok(ascending.then(|| KeyBytes(keys.value(n - 1).to_vec())))
     }
 
-    async fn write_straight(
-        &mut self,
-        op: Op,
-        batch: RecordBatch,
-        keys: Option<(KeyBytes, KeyBytes)>,
-    ) -> Result<()> {
+    async fn write_straight(&mut self, op: Op, batch: RecordBatch, last: KeyBytes) -> Result<()> {
         let given = self.hasher.digest(&batch)?;
-        let (first, last) = keys.unwrap_or_default();
         let straight = self.straight.get_or_insert_with(|| Straight {
             op,
             sink: SegmentSink::new(self.target.clone(), self.base.file.profile.clone()),
             given: Digest::default(),
-            first,
             last: KeyBytes::default(),
             segments: None,
         });
@@ -322,7 +313,9 @@ impl Change {
     }
 
     /// All rows of a change to an empty table that will not be committed, in key order, with the digest of what was given.
-    pub(crate) async fn into_segments(mut self) -> Result<(Vec<SegmentEntry>, Digest, Option<WriterProfile>)> {
+    pub(crate) async fn into_segments(
+        mut self,
+    ) -> Result<(Vec<SegmentEntry>, Digest, Option<WriterProfile>)> {
         let (straight, mut given, profile) = self.end_straight().await?;
         if self.staged.is_empty() {
             return Ok((straight, given, profile));
@@ -364,7 +357,9 @@ impl Change {
                 let old = before.row(key).await?;
                 if old.is_some() && now.row(key).await? != old {
                     let shown = KeyBytes(key.to_vec());
-                    return Err(self.base.conflict(format!("the row with the encoded key {shown} was changed")));
+                    return Err(self
+                        .base
+                        .conflict(format!("the row with the encoded key {shown} was changed")));
                 }
             }
         }

@@ -105,7 +105,8 @@ pub(crate) async fn compact(target: &Target, on: &VersionFile, on_file: &str) ->
 async fn rewrite(target: &Target, segments: &[SegmentEntry], sink: &mut SegmentSink) -> Result<()> {
     for segment in segments {
         let batches =
-            rows::read(&target.shared, &target.table, &target.schema, segment, None, rows::BATCH_ROWS).await?;
+            rows::read(&target.shared, &target.table, &target.schema, segment, None, rows::BATCH_ROWS)
+                .await?;
         let hasher = keepfast_model::RowHasher::new(&target.schema);
         let (digest, batches) = target
             .shared

@@ -4,6 +4,7 @@
 //! held by an object that a vacuum respects; it is written before the versions are looked at a second time, so that no
 //! vacuum can have missed it.
 
+use crate::diff;
 use crate::names;
 use crate::scan;
 use crate::sink::SHARD;
@@ -14,7 +15,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keepfast_model::certificate::RangeProof;
 use keepfast_model::{
-    Cut, Digest, Exactness, KeyRange, Partition, Position, ShardId, ShardPosition, SourceProof, TableId, TableName,
+    Cut, Digest, Exactness, KeyRange, Partition, Position, ShardId, ShardPosition, SourceProof, TableId,
+    TableName,
 };
 use keepfast_store::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, StoreError, TableAtCut};
 use serde::{Deserialize, Serialize};
@@ -104,8 +106,13 @@ impl ColumnarCut {
         let now = Timestamp::now();
         let table =
             CutTable { name: name.clone(), id: version.table().clone(), file: version.file_name.clone() };
-        let hold =
-            Hold { format: crate::place::FORMAT, id: String::new(), at: now, until: now, tables: vec![table] };
+        let hold = Hold {
+            format: crate::place::FORMAT,
+            id: String::new(),
+            at: now,
+            until: now,
+            tables: vec![table],
+        };
         Self {
             store: store.clone(),
             hold,
@@ -120,18 +127,12 @@ impl ColumnarCut {
         let (held, versions) = tables
             .into_iter()
             .map(|(name, version)| {
-                let table =
-                    CutTable { name, id: version.table().clone(), file: version.file_name.clone() };
+                let table = CutTable { name, id: version.table().clone(), file: version.file_name.clone() };
                 (table, version)
             })
             .unzip();
-        let hold = Hold {
-            format: crate::place::FORMAT,
-            id: String::new(),
-            at: now,
-            until: now,
-            tables: held,
-        };
+        let hold =
+            Hold { format: crate::place::FORMAT, id: String::new(), at: now, until: now, tables: held };
         Self { store: store.clone(), hold, versions, state: Mutex::new(State::Borrowed) }
     }
 
@@ -241,23 +242,37 @@ impl OpenCut for ColumnarCut {
     }
 
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
-        let _ = (self.version(table)?, from);
-        Err(StoreError::Unsupported { store: self.store.shared.url(), what: "read changes yet".into() })
+        let version = self.version(table)?;
+        let gone = |position: String, reason: &str| StoreError::ChangesGone {
+            table: table.to_string(),
+            position,
+            reason: reason.into(),
+        };
+        let id = &version.table().0;
+        let Some(position) = from.iter().find(|p| p.shard.0 == *id).map(|p| &p.position) else {
+            return Err(gone(
+                "that position".into(),
+                "the table was made anew since: restored, imported or created",
+            ));
+        };
+        let Position::Version(number) = position else {
+            return Err(gone(position.to_string(), "this store never gave such a position"));
+        };
+        match version.ancestor(*number).await? {
+            Some(before) => diff::changes(&before, version).await,
+            None => Err(gone(position.to_string(), "the version is no longer kept")),
+        }
     }
 
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let version = self.version(table)?;
-        let ranges = if request.full || request.ranges.iter().any(KeyRange::is_all) {
-            vec![RangeProof { range: KeyRange::default(), digest: version.digest() }]
-        } else if version.schema().is_bag() {
-            vec![]
-        } else {
-            let mut ranges = vec![];
-            for range in &request.ranges {
+        // The table keeps the checksum of everything: it is given whatever was asked.
+        let mut ranges = vec![RangeProof { range: KeyRange::default(), digest: version.digest() }];
+        if !request.full && !version.schema().is_bag() {
+            for range in request.ranges.iter().filter(|r| !r.is_all()) {
                 ranges.extend(prove_range(version, range).await?);
             }
-            ranges
-        };
+        }
         Ok(Some(SourceProof {
             rows: version.rows(),
             ranges,

@@ -1,9 +1,9 @@
 //! Changes by SQL statements.
 
+use crate::Result;
 use crate::change::Change;
 use crate::cut::ColumnarCut;
 use crate::store::ColumnarStore;
-use crate::Result;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use keepfast_model::{TableName, TableSchema};
@@ -12,7 +12,12 @@ use std::sync::Arc;
 
 #[async_trait]
 impl Edit for ColumnarStore {
-    async fn create_table(&self, name: &TableName, schema: &TableSchema, if_not_exists: bool) -> Result<bool> {
+    async fn create_table(
+        &self,
+        name: &TableName,
+        schema: &TableSchema,
+        if_not_exists: bool,
+    ) -> Result<bool> {
         ColumnarStore::create_table(self, name, schema, if_not_exists).await
     }
 

@@ -15,11 +15,7 @@ pub(crate) fn objects(error: ObjectsError) -> StoreError {
         ObjectsError::Unavailable { what, path, source } | ObjectsError::Full { what, path, source } => {
             StoreError::Unavailable { what: what.into(), object: path, source: text_with(text, source) }
         }
-        other => StoreError::Unavailable {
-            what: "access".into(),
-            object: text,
-            source: Box::new(other),
-        },
+        other => StoreError::Unavailable { what: "access".into(), object: text, source: Box::new(other) },
     }
 }
 

@@ -33,7 +33,8 @@ pub(crate) async fn in_key_order(
     let mut inserts = Staging::new(target.schema.clone(), target.shared.options.sort_memory);
     for segment in &overlap {
         let batches =
-            rows::read(&target.shared, &target.table, &target.schema, segment, None, rows::BATCH_ROWS).await?;
+            rows::read(&target.shared, &target.table, &target.schema, segment, None, rows::BATCH_ROWS)
+                .await?;
         for batch in batches {
             inserts.add(Op::Insert, batch)?;
         }

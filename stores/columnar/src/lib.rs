@@ -15,9 +15,11 @@ pub mod catalog;
 pub mod change;
 mod compact;
 pub mod cut;
+mod diff;
 pub mod edit;
 mod fault;
 mod find;
+pub mod handle;
 mod join;
 pub mod load;
 mod names;
@@ -30,6 +32,7 @@ mod spill;
 mod stage;
 pub mod store;
 pub mod table;
+pub mod vacuum;
 pub mod version;
 mod walk;
 
@@ -38,6 +41,7 @@ pub use change::Change;
 pub use names::WriterId;
 pub use store::{ColumnarStore, Options};
 pub use table::{Table, TableVersion};
+pub use vacuum::{Removed, Retention};
 pub use version::{ChangeNote, PageRef, VersionFile};
 
 /// The result of this crate's calls.

@@ -17,7 +17,8 @@ use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::{Digest, KeyRange, TableId, TableName};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{
-    BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OpenCut, Published, StoreError, UndoToken,
+    BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OnDuplicate, OpenCut, Published, StoreError,
+    UndoToken,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -122,9 +123,49 @@ impl ColumnarLoad {
         Target { table: table.id.clone(), ..target }
     }
 
-    async fn read_part(&self, table: &TokenTable, part: &LoadedPart) -> Result<(PartToken, Vec<SegmentEntry>)> {
-        let token: PartToken = serde_json::from_value(part.token.clone())
-            .map_err(|e| fault::damaged(format!("part {} of '{}'", part.part, table.load.target), e.to_string()))?;
+    /// A change that takes the rows of one part.
+    pub(crate) fn begin_part(&self, table: &TableName) -> Result<Change> {
+        let table = self.table(table)?;
+        let target = self.target(table);
+        let base = TableVersion {
+            shared: self.store.shared.clone(),
+            name: target.name.clone(),
+            file_name: String::new(),
+            file: Arc::new(build::nothing(&table.id, &table.load.schema, target.target_rows)),
+            schema: target.schema,
+        };
+        Ok(Change::new(base, self.token.since))
+    }
+
+    /// Ends a part: its rows are in segments, which the part's token lists.
+    pub(crate) async fn end_part(&self, table: &TableName, part: u32, change: Change) -> Result<LoadedPart> {
+        let table = self.table(table)?;
+        let shared = &self.store.shared;
+        let writer = change.writer().clone();
+        let (segments, digest, profile) = change.into_segments().await?;
+        let mut pages = vec![];
+        if let Some(profile) = &profile {
+            let manifests =
+                Manifest::pages(ManifestKind::Segments, &table.id, &table.load.schema, profile, segments);
+            for manifest in manifests {
+                pages.push(shared.put_page(&writer, manifest).await?);
+            }
+        }
+        // Whoever publishes may be another process, whose commit makes only its own objects durable.
+        shared.place.sync().await?;
+        let token = serde_json::to_value(PartToken { writer, profile, pages })
+            .map_err(|e| fault::damaged("a part's token", e.to_string()))?;
+        Ok(LoadedPart { part, digest, token })
+    }
+
+    async fn read_part(
+        &self,
+        table: &TokenTable,
+        part: &LoadedPart,
+    ) -> Result<(PartToken, Vec<SegmentEntry>)> {
+        let token: PartToken = serde_json::from_value(part.token.clone()).map_err(|e| {
+            fault::damaged(format!("part {} of '{}'", part.part, table.load.target), e.to_string())
+        })?;
         let mut segments = vec![];
         for page in &token.pages {
             segments.extend(self.store.shared.page(&table.id, page).await?.iter().cloned());
@@ -161,8 +202,7 @@ impl ColumnarLoad {
             join::in_key_order(&target, segments, profile.as_ref()).await?
         };
         let nothing = build::nothing(&table.id, schema, target.target_rows);
-        let parts =
-            Parts { pieces, profile, added: digest, removed: Digest::default(), op: "load".into() };
+        let parts = Parts { pieces, profile, added: digest, removed: Digest::default(), op: "load".into() };
         let loaded = build::build(&target, &nothing, None, parts).await?;
         let mut finished = Finished { target, loaded, writers, merged: None };
         if table.load.mode == LoadMode::Merge {
@@ -177,7 +217,9 @@ impl ColumnarLoad {
         let Some(entry) = head.table(&finished.target.name) else { return Ok(()) };
         let shared = &self.store.shared;
         let on = TableVersion::open(shared.clone(), entry).await?;
-        if on.schema().columns != finished.target.schema.columns || on.schema().key != finished.target.schema.key {
+        if on.schema().columns != finished.target.schema.columns
+            || on.schema().key != finished.target.schema.key
+        {
             return Err(StoreError::SchemaChanged {
                 table: finished.target.name.to_string(),
                 position: "the load".into(),
@@ -227,36 +269,11 @@ impl Load for ColumnarLoad {
     }
 
     async fn write_part(&self, table: &TableName, part: u32, mut rows: BatchStream) -> Result<LoadedPart> {
-        let table = self.table(table)?;
-        let target = self.target(table);
-        let shared = &self.store.shared;
-        let nothing = Arc::new(build::nothing(&table.id, &table.load.schema, target.target_rows));
-        let base = TableVersion {
-            shared: shared.clone(),
-            name: target.name.clone(),
-            file_name: String::new(),
-            schema: target.schema.clone(),
-            file: nothing,
-        };
-        let mut change = Change::new(base, self.token.since);
-        let writer = change.writer().clone();
+        let mut change = self.begin_part(table)?;
         while let Some(batch) = rows.next().await {
-            change.insert(batch?, keepfast_store::OnDuplicate::Refuse).await?;
+            change.insert(batch?, OnDuplicate::Refuse).await?;
         }
-        let (segments, digest, profile) = change.into_segments().await?;
-        let mut pages = vec![];
-        if let Some(profile) = &profile {
-            let manifests =
-                Manifest::pages(ManifestKind::Segments, &table.id, &table.load.schema, profile, segments);
-            for manifest in manifests {
-                pages.push(shared.put_page(&writer, manifest).await?);
-            }
-        }
-        // Whoever publishes may be another process, whose commit makes only its own objects durable.
-        shared.place.sync().await?;
-        let token = serde_json::to_value(PartToken { writer, profile, pages })
-            .map_err(|e| fault::damaged("a part's token", e.to_string()))?;
-        Ok(LoadedPart { part, digest, token })
+        self.end_part(table, part, change).await
     }
 
     async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {
@@ -409,10 +426,7 @@ fn put_table(
         next.add(old);
     }
     next.add(added);
-    Ok((
-        Some(kept.clone()),
-        Step::Replaced { name, id: token.id.clone(), kept, old: existing.id },
-    ))
+    Ok((Some(kept.clone()), Step::Replaced { name, id: token.id.clone(), kept, old: existing.id }))
 }
 
 /// What a publication did to one table, and how to put it back.
@@ -431,8 +445,8 @@ pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()>
         store: shared.url(),
         what: format!("undo this restore: {reason}"),
     };
-    let steps: Vec<Step> =
-        serde_json::from_value(token.0.clone()).map_err(|e| refuse(format!("its token cannot be read: {e}")))?;
+    let steps: Vec<Step> = serde_json::from_value(token.0.clone())
+        .map_err(|e| refuse(format!("its token cannot be read: {e}")))?;
     let writer = WriterId::random();
     let _turn = shared.turn.acquire().await;
     loop {
@@ -447,9 +461,12 @@ pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()>
                 }
                 Step::Replaced { name, id, kept, old } => {
                     if next.by_id(id).is_none() {
-                        return Err(refuse(format!("table '{name}' is another one, or it was undone already")));
+                        return Err(refuse(format!(
+                            "table '{name}' is another one, or it was undone already"
+                        )));
                     }
-                    let Some(at) = next.tables.iter().position(|t| t.id == *old && t.replaced.is_some()) else {
+                    let Some(at) = next.tables.iter().position(|t| t.id == *old && t.replaced.is_some())
+                    else {
                         return Err(refuse(format!("'{kept}' is gone, or it was undone already")));
                     };
                     let current = next.remove(id).map(|t| t.name).unwrap_or_else(|| name.clone());

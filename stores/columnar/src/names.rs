@@ -30,7 +30,6 @@ pub(crate) fn random_hex() -> String {
 pub(crate) const CATALOG: &str = "catalog";
 pub(crate) const DATA: &str = "data";
 pub(crate) const HOLDS: &str = "holds";
-pub(crate) const LOADS: &str = "loads";
 
 pub(crate) fn catalog(seq: u64) -> String {
     format!("{CATALOG}/{seq:020}.json")

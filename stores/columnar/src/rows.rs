@@ -49,7 +49,10 @@ fn decode(
 }
 
 /// The batches under one schema: all with the hidden column where one has it.
-pub(crate) fn uniform(physical: &SchemaRef, batches: &[RecordBatch]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+pub(crate) fn uniform(
+    physical: &SchemaRef,
+    batches: &[RecordBatch],
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let plain = physical.fields().len();
     if batches.iter().all(|b| b.num_columns() == plain) {
         return Ok((physical.clone(), batches.to_vec()));
@@ -70,8 +73,7 @@ pub(crate) fn uniform(physical: &SchemaRef, batches: &[RecordBatch]) -> Result<(
 
 /// The same schema with every column nullable, for rows of which only the key is known.
 pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<Field> =
-        schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    let fields: Vec<Field> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -33,7 +33,8 @@ pub async fn plan(version: &TableVersion, parts: u32, bounds: &[Vec<u8>]) -> Res
     let total: u64 = segments.iter().map(|s| s.rows).sum();
     let bytes: u64 = segments.iter().map(|s| s.bytes.0).sum();
     let parts = u64::from(parts.max(1));
-    let size = |rows: u64| ByteCount((u128::from(bytes) * u128::from(rows) / u128::from(total.max(1))) as u64);
+    let size =
+        |rows: u64| ByteCount((u128::from(bytes) * u128::from(rows) / u128::from(total.max(1))) as u64);
     if version.schema().is_bag() {
         return Ok(plan_bag(&segments, total, parts));
     }
@@ -50,11 +51,17 @@ pub async fn plan(version: &TableVersion, parts: u32, bounds: &[Vec<u8>]) -> Res
     } else {
         let mut at = 0;
         for bound in bounds {
-            while segments.get(at).is_some_and(|s| s.max.as_ref().is_some_and(|m| m.0.as_slice() < bound.as_slice())) {
+            while segments
+                .get(at)
+                .is_some_and(|s| s.max.as_ref().is_some_and(|m| m.0.as_slice() < bound.as_slice()))
+            {
                 before += segments[at].rows;
                 at += 1;
             }
-            if before > 0 && before < total && starts.last().is_none_or(|(k, _)| k.0.as_slice() < bound.as_slice()) {
+            if before > 0
+                && before < total
+                && starts.last().is_none_or(|(k, _)| k.0.as_slice() < bound.as_slice())
+            {
                 starts.push((KeyBytes(bound.clone()), before));
             }
         }
@@ -104,12 +111,7 @@ fn plan_bag(segments: &[SegmentEntry], total: u64, parts: u64) -> Vec<Part> {
         }
     }
     if out.is_empty() {
-        out.push(Part {
-            range: KeyRange::default(),
-            segments: Some((0, 0)),
-            rows: 0,
-            bytes: ByteCount(0),
-        });
+        out.push(Part { range: KeyRange::default(), segments: Some((0, 0)), rows: 0, bytes: ByteCount(0) });
     }
     out
 }
@@ -177,10 +179,8 @@ pub(crate) fn read(
     // What the batches look like, for finding keys in them.
     let seen: Arc<TableSchema> = match &wanted {
         Some(wanted) if !range.is_all() => {
-            let names: Vec<String> = wanted
-                .iter()
-                .filter_map(|id| Some(version.schema().column(*id)?.name.clone()))
-                .collect();
+            let names: Vec<String> =
+                wanted.iter().filter_map(|id| Some(version.schema().column(*id)?.name.clone())).collect();
             Arc::new(version.schema().project(&names)?)
         }
         _ => version.schema().clone(),

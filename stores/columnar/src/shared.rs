@@ -93,7 +93,10 @@ impl Shared {
         let Some(bytes) = self.place.find(&name).await? else { return Ok(None) };
         let entry: Catalog = self.place.decode(&name, &bytes)?;
         if entry.seq != seq {
-            return Err(fault::damaged(self.place.full(&name), format!("it says that it is entry {}", entry.seq)));
+            return Err(fault::damaged(
+                self.place.full(&name),
+                format!("it says that it is entry {}", entry.seq),
+            ));
         }
         Ok(Some(entry))
     }

@@ -122,7 +122,8 @@ impl SpillReader {
             return Ok(None);
         };
         let batch: RecordBatch = batch;
-        let (key, op) = (batch.column(0).as_binary_opt::<i32>(), batch.column(1).as_primitive_opt::<UInt8Type>());
+        let (key, op) =
+            (batch.column(0).as_binary_opt::<i32>(), batch.column(1).as_primitive_opt::<UInt8Type>());
         match (key, op) {
             (Some(keys), Some(ops)) => {
                 let mut columns = batch.columns()[2..].to_vec();

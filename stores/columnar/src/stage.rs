@@ -120,11 +120,6 @@ impl Staging {
         self.len == 0
     }
 
-    /// Operations staged.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
     /// Whether all of it is in memory and small.
     pub fn is_small(&self) -> bool {
         self.runs.is_empty() && self.bytes < 1 << 20
@@ -160,11 +155,23 @@ impl Staging {
         self.stage(self.small_op, joined)
     }
 
+    /// As [`Self::add`], under keys other than the table's own.
+    pub fn add_keyed(&mut self, op: Op, batch: RecordBatch, keys: BinaryArray) -> Result<()> {
+        self.len += batch.num_rows() as u64;
+        self.join_small()?;
+        self.stage_keyed(op, batch, keys)
+    }
+
     fn stage(&mut self, op: Op, batch: RecordBatch) -> Result<()> {
         let keys = encode_keys(&self.schema, &batch)?;
+        self.stage_keyed(op, batch, keys)
+    }
+
+    fn stage_keyed(&mut self, op: Op, batch: RecordBatch, keys: BinaryArray) -> Result<()> {
         let ascending = (1..keys.len()).all(|i| keys.value(i - 1) < keys.value(i));
         let rows = (!matches!(op, Op::Delete | Op::Remove)).then_some(batch);
-        self.bytes += keys.get_array_memory_size() + rows.as_ref().map_or(0, RecordBatch::get_array_memory_size);
+        self.bytes +=
+            keys.get_array_memory_size() + rows.as_ref().map_or(0, RecordBatch::get_array_memory_size);
         self.batches.push(StagedBatch { keys, op, rows, ascending });
         if self.bytes > self.budget { self.spill() } else { Ok(()) }
     }
@@ -325,7 +332,6 @@ impl Run {
             Self::Spilled { block, at, .. } => Some(block.as_ref()?.keys.value(*at)),
         }
     }
-
 }
 
 /// Reads the next block that has rows.
@@ -456,10 +462,8 @@ pub(crate) fn pick(
         return stretches
             .iter()
             .map(|&(source, start, n)| {
-                let columns: Vec<ArrayRef> = sources[source as usize]
-                    .iter()
-                    .map(|a| a.slice(start as usize, n as usize))
-                    .collect();
+                let columns: Vec<ArrayRef> =
+                    sources[source as usize].iter().map(|a| a.slice(start as usize, n as usize)).collect();
                 let schema = if columns.len() > plain { with_exact(physical) } else { physical.clone() };
                 rows::assemble(&schema, columns, n as usize)
             })

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use keepfast_model::{ShardId, TableId, TableName, TableSchema};
 use keepfast_objects::open_target;
 use keepfast_store::{
-    Capabilities, CutKind, CutOptions, Edit, Load, LoadOptions, OpenCut, PublishKind, Store, StoreError, TableInfo,
-    UndoToken,
+    Capabilities, CutKind, CutOptions, Edit, Load, LoadOptions, OpenCut, PublishKind, Store, StoreError,
+    TableInfo, UndoToken,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -180,7 +180,9 @@ impl ColumnarStore {
                 return Err(self.exists(to));
             }
             let mut next = head.next(&writer, format!("rename {} to {}", table.name, own(to)));
-            if let Some(mut table) = next.tables.iter().position(|t| t.id == id).map(|at| next.tables.remove(at)) {
+            if let Some(mut table) =
+                next.tables.iter().position(|t| t.id == id).map(|at| next.tables.remove(at))
+            {
                 table.name = own(to);
                 next.add(table);
             }
@@ -344,6 +346,6 @@ impl Store for ColumnarStore {
     }
 
     async fn sweep(&self) -> Result<Vec<String>> {
-        Ok(vec![])
+        self.sweep_all().await
     }
 }

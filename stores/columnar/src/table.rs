@@ -195,7 +195,9 @@ impl TableVersion {
             self.clone()
         } else {
             let Some(file) = of(start).next() else { return Ok(None) };
-            let Some(version) = self.shared.find_version(&self.file.table, file).await? else { return Ok(None) };
+            let Some(version) = self.shared.find_version(&self.file.table, file).await? else {
+                return Ok(None);
+            };
             Self::of(self.shared.clone(), self.name.clone(), file.clone(), version)?
         };
         while at.number() > number {

@@ -42,7 +42,9 @@ impl Fixture for InFolder {
         match write {
             Write::Insert(rows) => drop(change.insert(rows, OnDuplicate::Refuse).await?),
             Write::Upsert(rows) => drop(change.upsert(rows).await?),
-            Write::Delete(rows) if change.base().schema().is_bag() => common::delete_equal(&mut change, &rows).await?,
+            Write::Delete(rows) if change.base().schema().is_bag() => {
+                common::delete_equal(&mut change, &rows).await?
+            }
             Write::Delete(rows) => change.delete_keys(rows).await?,
         }
         change.commit().await.map(drop)

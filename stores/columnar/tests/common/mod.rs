@@ -1,17 +1,24 @@
-//! A fresh store in a folder, and rows to put into it.
+//! Fresh stores, rows to put into them, and what they hold.
 
 #![allow(dead_code)]
 
-use arrow::array::{BooleanArray, RecordBatch};
+pub mod dying;
+
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use keepfast_columnar::{Change, ColumnarStore, Options, TableVersion};
-use keepfast_model::{KeyRange, RowHasher, TableName};
-use std::collections::HashSet;
-use keepfast_objects::open_target;
+use keepfast_model::{ColumnType, Digest, KeyRange, RowHasher, TableName, TableSchema};
+use keepfast_objects::{Target, open_target};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path as ObjectPath;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
-/// Few rows a segment, so that small tables have many.
+/// Few rows a segment and little memory, so that small tables have many segments and sorts spill.
 pub fn small() -> Options {
     Options { target_rows: 16, sort_memory: 64 << 10, ..Options::default() }
 }
@@ -20,8 +27,29 @@ pub fn store_in(folder: &Path) -> ColumnarStore {
     ColumnarStore::with_options(open_target(folder.to_str().unwrap()).unwrap(), small())
 }
 
+pub fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+/// A store over these objects, as a process of its own sees it.
+pub fn store_over(objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
+    ColumnarStore::with_options(Target::new(objects.clone(), ObjectPath::default(), "memory:"), small())
+}
+
 pub fn name(text: &str) -> TableName {
     text.parse().unwrap()
+}
+
+/// `id` and `v`; with `id` as the key, or a bag.
+pub fn schema(keyed: bool) -> TableSchema {
+    let columns = vec![("id".into(), ColumnType::Int64, false), ("v".into(), ColumnType::Text, true)];
+    TableSchema::of(columns, if keyed { &["id"] } else { &[] }).unwrap()
+}
+
+pub fn batch(schema: &TableSchema, rows: &[(i64, &str)]) -> RecordBatch {
+    let ids = Int64Array::from_iter_values(rows.iter().map(|r| r.0));
+    let values = StringArray::from_iter_values(rows.iter().map(|r| r.1));
+    RecordBatch::try_new(schema.physical(), vec![Arc::new(ids), Arc::new(values)]).unwrap()
 }
 
 /// All rows of a version, in the order of a scan; the digest kept must be theirs.
@@ -29,12 +57,46 @@ pub async fn rows(version: &TableVersion) -> Vec<RecordBatch> {
     let batches: Vec<RecordBatch> =
         version.scan(KeyRange::default(), None, 1000).try_collect().await.expect("the version can be read");
     let hasher = RowHasher::new(version.schema());
-    let digest = batches
-        .iter()
-        .map(|b| hasher.digest(b).unwrap())
-        .fold(Default::default(), |a: keepfast_model::Digest, b| a.merge(b));
+    let digest =
+        batches.iter().fold(Digest::default(), |d, b| d.merge(hasher.digest(b).expect("physical batches")));
     assert_eq!(digest, version.digest(), "the digest kept is that of the rows");
+    let segments = version.segments().await.unwrap();
+    let sum = segments.iter().fold(Digest::default(), |d, s| d.merge(s.digest));
+    assert_eq!(sum, digest, "so is the sum of the segments'");
+    if !version.schema().is_bag() {
+        assert!(
+            segments.windows(2).all(|w| w[0].max < w[1].min),
+            "segments are in key order and do not overlap"
+        );
+    }
     batches
+}
+
+/// The rows of a table of [`schema`], sorted.
+pub async fn content(version: &TableVersion) -> Vec<(i64, String)> {
+    let mut found = vec![];
+    for batch in rows(version).await {
+        let (ids, values) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
+        found.extend((0..batch.num_rows()).map(|i| (ids.value(i), values.value(i).to_owned())));
+    }
+    if version.schema().is_bag() {
+        found.sort();
+    } else {
+        assert!(found.windows(2).all(|w| w[0].0 < w[1].0), "rows come in key order");
+    }
+    found
+}
+
+pub async fn head(store: &ColumnarStore, table: &str) -> TableVersion {
+    store.table(&name(table)).await.unwrap().head().await.unwrap()
+}
+
+pub async fn map(store: &ColumnarStore, table: &str) -> BTreeMap<i64, String> {
+    content(&head(store, table).await).await.into_iter().collect()
+}
+
+pub async fn begin(store: &ColumnarStore, table: &str) -> Change {
+    store.table(&name(table)).await.unwrap().begin().await.unwrap()
 }
 
 /// Removes every row of a bag that equals one of these.

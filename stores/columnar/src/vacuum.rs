@@ -1,0 +1,377 @@
+//! Removing what nothing needs any more: versions past their time, dropped tables, and what unfinished writers left.
+//!
+//! First a catalog entry says what is condemned, then it is removed. A writer whose commit comes after that entry sees
+//! it and starts anew; a writer whose commit came before it made the vacuum look again. So nothing that a kept version
+//! refers to is ever removed, whoever stops wherever. Ages only decide what is looked at, never what is safe.
+
+use crate::catalog::{Catalog, Condemned, CondemnedRef};
+use crate::cut::Hold;
+use crate::names::{self, WriterId};
+use crate::store::ColumnarStore;
+use crate::version::VersionFile;
+use crate::{Result, fault};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use keepfast_model::{ByteCount, TableId, TableName};
+use keepfast_objects::ObjectInfo;
+use keepfast_store::StoreError;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is kept of the past.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Versions of each table that are kept whatever their age, the newest among them; at least 1.
+    pub versions: u64,
+    /// Versions younger than this are kept too, so that an incremental backup a day finds where the last one was.
+    pub age: Duration,
+    /// But never more than this many.
+    pub most: u64,
+    /// Unfinished writes, loads and dropped tables stay this long: their writers and readers may be at work.
+    pub leftovers: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            versions: 100,
+            age: Duration::from_secs(48 * 3600),
+            most: 10_000,
+            leftovers: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Retention {
+    /// Only the newest version of each table, and nothing unfinished: for when nobody else uses the store.
+    pub fn newest() -> Self {
+        Self { versions: 1, age: Duration::ZERO, most: 1, leftovers: Duration::ZERO }
+    }
+}
+
+/// What a vacuum removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Versions past their time.
+    pub versions: u64,
+    /// Tables that are no longer visible.
+    pub tables: u64,
+    /// Objects of all kinds.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: ByteCount,
+    /// One line each of what was removed, for people.
+    pub lines: Vec<String>,
+}
+
+/// How long lists of condemned objects are kept; a write that takes longer starts anew.
+const CONDEMNED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Marks a table whose older versions were condemned.
+pub(crate) fn versions_of(table: &TableId) -> String {
+    format!("versions:{table}")
+}
+
+/// What is to be removed, found for one catalog entry.
+#[derive(Debug, Default)]
+struct Plan {
+    /// In the order of removal.
+    objects: Vec<ObjectInfo>,
+    condemned: HashSet<String>,
+    dropped: HashSet<TableId>,
+    removed: Removed,
+}
+
+impl ColumnarStore {
+    /// Removes what `retention` does not keep, of one table or of all.
+    ///
+    /// # Errors
+    /// `NoTable`; `Conflict` when writers come first again and again. What was removed before stays removed.
+    pub async fn vacuum(&self, table: Option<&TableName>, retention: &Retention) -> Result<Removed> {
+        let only = match table {
+            Some(name) => Some(self.table(name).await?.id),
+            None => None,
+        };
+        self.vacuum_id(only.as_ref(), retention).await
+    }
+
+    pub(crate) async fn vacuum_id(&self, only: Option<&TableId>, retention: &Retention) -> Result<Removed> {
+        let place = &self.shared.place;
+        for _ in 0..20 {
+            let head = self.shared.head().await?;
+            let plan = self.plan_vacuum(&head, only, retention).await?;
+            if plan.objects.is_empty() && plan.dropped.is_empty() {
+                return Ok(plan.removed);
+            }
+            let writer = WriterId::random();
+            let mut next = head.next(&writer, "vacuum".into());
+            next.dropped.retain(|d| !plan.dropped.contains(&d.id));
+            let object = format!("condemned/{:020}-{writer}.json", next.seq);
+            let mut ids: Vec<String> = plan.condemned.iter().cloned().collect();
+            ids.sort_unstable();
+            let list = Condemned { format: crate::place::FORMAT, ids, before: head.condemned.clone() };
+            place.put(&object, place.encode(&object, &list)?).await?;
+            next.condemned = Some(CondemnedRef { seq: next.seq, object: object.clone() });
+            let done = {
+                let _turn = self.shared.turn.acquire().await;
+                self.shared.try_commit(&head, next).await?.is_some()
+            };
+            if !done {
+                place.delete(&object).await?;
+                continue;
+            }
+            for stage in plan.objects.chunk_by(|a, b| kind(&a.path) == kind(&b.path)) {
+                let paths: Vec<String> = stage.iter().map(|o| o.path.clone()).collect();
+                stream::iter(paths)
+                    .map(|path| {
+                        let place = place.clone();
+                        async move { place.delete(&path).await }
+                    })
+                    .buffered(16)
+                    .try_collect::<()>()
+                    .await?;
+            }
+            self.sweep_condemned().await?;
+            return Ok(plan.removed);
+        }
+        Err(StoreError::Conflict {
+            table: only.map_or_else(|| "all tables".into(), |id| id.0.clone()),
+            reason: "other writers were always first".into(),
+        })
+    }
+
+    async fn plan_vacuum(
+        &self,
+        head: &Arc<Catalog>,
+        only: Option<&TableId>,
+        retention: &Retention,
+    ) -> Result<Plan> {
+        let place = &self.shared.place;
+        let now = Timestamp::now();
+        // Holds are read after the catalog entry: a cut that is not seen here looks at the catalog after us.
+        let held = self.held(now).await?;
+        let mut plan = Plan::default();
+        let mut tables: BTreeMap<TableId, Vec<ObjectInfo>> = BTreeMap::new();
+        let folder = only.map_or_else(|| names::DATA.to_owned(), names::table);
+        for object in place.list(&folder).await? {
+            if let Some(id) = object.path.split('/').nth(1) {
+                tables.entry(TableId(id.to_owned())).or_default().push(object);
+            }
+        }
+        for (id, objects) in tables {
+            match head.by_id(&id) {
+                Some(entry) => {
+                    let newest = self.shared.version(&id, &entry.file).await?;
+                    let mut keep = Keep::default();
+                    keep.newest(newest.clone(), entry.file.clone());
+                    self.keep_versions(&mut keep, newest, retention, now).await?;
+                    self.keep_held(&mut keep, &id, held.get(&id)).await?;
+                    self.refer(&mut keep, &id).await?;
+                    plan.unreferenced(&id, objects, &keep, retention, now);
+                }
+                None if held.contains_key(&id) => {}
+                None => {
+                    let dropped = head.dropped.iter().find(|d| d.id == id);
+                    let gone = match dropped {
+                        Some(d) => older(d.at, retention.leftovers, now),
+                        None => objects.iter().all(|o| older_ms(o.modified_ms, retention.leftovers, now)),
+                    };
+                    if gone {
+                        plan.table(id, dropped.map(|d| &d.name), objects);
+                    }
+                }
+            }
+        }
+        // A dropped table may have no objects left.
+        for d in head.dropped.iter().filter(|d| only.is_none_or(|id| d.id == *id)) {
+            if !held.contains_key(&d.id) && older(d.at, retention.leftovers, now) {
+                plan.dropped.insert(d.id.clone());
+            }
+        }
+        plan.objects.sort_by(|a, b| kind(&a.path).cmp(&kind(&b.path)).then_with(|| a.path.cmp(&b.path)));
+        Ok(plan)
+    }
+
+    /// Versions that open cuts hold; expired holds are removed.
+    async fn held(&self, now: Timestamp) -> Result<HashMap<TableId, Vec<String>>> {
+        let place = &self.shared.place;
+        let mut held: HashMap<TableId, Vec<String>> = HashMap::new();
+        for object in place.list(names::HOLDS).await? {
+            // A hold can be given back while we look.
+            let Some(bytes) = place.find(&object.path).await? else { continue };
+            match place.decode::<Hold>(&object.path, &bytes) {
+                Ok(hold) if hold.until > now => {
+                    for table in hold.tables {
+                        held.entry(table.id).or_default().push(table.file);
+                    }
+                }
+                Ok(_) => place.delete(&object.path).await?,
+                // A hold that a crash tore holds nothing.
+                Err(StoreError::Damaged { .. })
+                    if older_ms(object.modified_ms, Duration::from_secs(3600), now) =>
+                {
+                    place.delete(&object.path).await?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(held)
+    }
+
+    /// Goes back from the newest version as far as versions are kept, and notes the writers of those before.
+    async fn keep_versions(
+        &self,
+        keep: &mut Keep,
+        newest: Arc<VersionFile>,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut at = newest;
+        let mut kept = 1;
+        let mut keeping = true;
+        while let Some(parent) = at.parent.clone() {
+            let Some(version) = self.shared.find_version(&at.table, &parent).await? else { break };
+            keeping = keeping
+                && kept < retention.most.max(1)
+                && (kept < retention.versions || !older(version.at, retention.age, now));
+            keep.committed.insert(version.writer.clone());
+            if keeping {
+                kept += 1;
+                keep.newest(version.clone(), parent);
+            }
+            at = version;
+        }
+        Ok(())
+    }
+
+    async fn keep_held(&self, keep: &mut Keep, table: &TableId, files: Option<&Vec<String>>) -> Result<()> {
+        for file in files.into_iter().flatten() {
+            if let Some(version) = self.shared.find_version(table, file).await? {
+                keep.newest(version, file.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that the kept versions refer to.
+    async fn refer(&self, keep: &mut Keep, table: &TableId) -> Result<()> {
+        let mut pages = HashMap::new();
+        for version in keep.versions.values() {
+            pages.extend(version.pages.iter().map(|p| (p.name.clone(), p.clone())));
+        }
+        for (name, page) in pages {
+            for segment in self.shared.page(table, &page).await?.iter() {
+                keep.names.insert(names::segment(table, &segment.file_name()));
+            }
+            keep.names.insert(names::page(table, &name));
+        }
+        keep.names.extend(keep.versions.keys().map(|file| names::version(table, file)));
+        Ok(())
+    }
+
+    async fn sweep_condemned(&self) -> Result<()> {
+        let now = Timestamp::now();
+        let place = &self.shared.place;
+        for object in place.list("condemned").await? {
+            if older_ms(object.modified_ms, CONDEMNED_KEPT, now) {
+                place.delete(&object.path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::vacuum`] with the usual retention, and what writers left in the place itself.
+    pub(crate) async fn sweep_all(&self) -> Result<Vec<String>> {
+        let retention = Retention::default();
+        let mut lines = self.vacuum(None, &retention).await?.lines;
+        let files = self.shared.place.target.sweep(retention.leftovers).await.map_err(fault::objects)?;
+        if files > 0 {
+            lines.push(format!("{files} unfinished files"));
+        }
+        Ok(lines)
+    }
+}
+
+/// What is kept of one table.
+#[derive(Debug, Default)]
+struct Keep {
+    versions: HashMap<String, Arc<VersionFile>>,
+    /// Writers whose work is done: nothing of them is under way.
+    committed: HashSet<WriterId>,
+    names: HashSet<String>,
+}
+
+impl Keep {
+    fn newest(&mut self, version: Arc<VersionFile>, file: String) {
+        self.committed.insert(version.writer.clone());
+        self.versions.insert(file, version);
+    }
+}
+
+impl Plan {
+    /// Objects of a visible table that no kept version refers to.
+    fn unreferenced(
+        &mut self,
+        table: &TableId,
+        objects: Vec<ObjectInfo>,
+        keep: &Keep,
+        retention: &Retention,
+        now: Timestamp,
+    ) {
+        let (mut versions, mut n) = (0u64, 0u64);
+        for object in objects.into_iter().filter(|o| !keep.names.contains(&o.path)) {
+            let file = object.path.rsplit('/').next().unwrap_or_default();
+            let writer = names::parse_version_file(file).map(|(_, w)| w).or_else(|| names::writer_of(file));
+            let done = writer.as_ref().is_some_and(|w| keep.committed.contains(w));
+            if !done && !older_ms(object.modified_ms, retention.leftovers, now) {
+                continue;
+            }
+            if kind(&object.path) == 0 {
+                versions += 1;
+            }
+            n += 1;
+            self.condemned.extend(writer.filter(|_| !done).map(|w| w.0));
+            self.add(object);
+        }
+        if n > 0 {
+            self.condemned.insert(versions_of(table));
+            self.removed.versions += versions;
+            self.removed.lines.push(format!("table {table}: {versions} versions, {n} objects"));
+        }
+    }
+
+    /// All of a table that is not visible.
+    fn table(&mut self, id: TableId, name: Option<&TableName>, objects: Vec<ObjectInfo>) {
+        let what = name.map_or_else(|| "unfinished load".to_owned(), |n| format!("dropped table {n}"));
+        self.removed.tables += 1;
+        self.removed.lines.push(format!("{what} ({id}): {} objects", objects.len()));
+        self.condemned.insert(id.0.clone());
+        self.condemned.insert(versions_of(&id));
+        self.dropped.insert(id);
+        objects.into_iter().for_each(|o| self.add(o));
+    }
+
+    fn add(&mut self, object: ObjectInfo) {
+        self.removed.objects += 1;
+        self.removed.bytes += ByteCount(object.bytes);
+        self.objects.push(object);
+    }
+}
+
+/// The order of removal: versions first, so that nobody finds one whose rows are gone.
+fn kind(path: &str) -> u8 {
+    match path.split('/').nth(2) {
+        Some("versions") => 0,
+        Some("pages") => 1,
+        _ => 2,
+    }
+}
+
+fn older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
+    older_ms(at.as_millisecond(), age, now)
+}
+
+fn older_ms(at_ms: i64, age: Duration, now: Timestamp) -> bool {
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    now.as_millisecond().saturating_sub(at_ms) >= age
+}

@@ -1,0 +1,245 @@
+//! The process dies at every call to the place of objects: what was committed stays whole, what was not is nowhere, and the
+//! next process goes on without any step by hand.
+
+mod common;
+
+use common::dying::Dying;
+use common::{batch, begin, map, memory, name, schema, store_over};
+use futures::future::BoxFuture;
+use keepfast_columnar::{ColumnarStore, Retention};
+use keepfast_model::RunId;
+use keepfast_store::load::LoadTable;
+use keepfast_store::{CutOptions, LoadMode, LoadOptions, OnDuplicate, Result, Store};
+use object_store::ObjectStore;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type State = BTreeMap<String, BTreeMap<i64, String>>;
+type Act = fn(ColumnarStore) -> BoxFuture<'static, Result<()>>;
+
+async fn state(store: &ColumnarStore) -> State {
+    let mut all = State::new();
+    for table in store.tables().await.unwrap() {
+        let rows = map(store, &table.to_string()).await;
+        // A kept table's number follows the catalog's; its rows are what matters.
+        let shown = table.to_string().split("__replaced").next().unwrap().to_owned();
+        let key = if table.to_string().contains("__replaced") { format!("{shown} before") } else { shown };
+        all.insert(key, rows);
+    }
+    all
+}
+
+async fn prepare(objects: &Arc<dyn ObjectStore>) {
+    let store = store_over(objects);
+    let s = schema(true);
+    for table in ["t", "u"] {
+        store.create_table(&name(table), &s, false).await.unwrap();
+        let rows: Vec<(i64, String)> = (0..100).map(|i| (i, format!("{table} {i}"))).collect();
+        let rows: Vec<(i64, &str)> = rows.iter().map(|(i, v)| (*i, v.as_str())).collect();
+        let mut change = begin(&store, table).await;
+        change.insert(batch(&s, &rows), OnDuplicate::Refuse).await.unwrap();
+        change.commit().await.unwrap();
+        for i in 0..3 {
+            let mut change = begin(&store, table).await;
+            change.upsert(batch(&s, &[(i * 30, "again")])).await.unwrap();
+            change.commit().await.unwrap();
+        }
+    }
+}
+
+async fn copy(from: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
+    let to = memory();
+    let found: Vec<_> = from.list(None).try_collect().await.unwrap();
+    for object in found {
+        let bytes = from.get(&object.location).await.unwrap().bytes().await.unwrap();
+        to.put(&object.location, bytes.into()).await.unwrap();
+    }
+    to
+}
+
+/// Runs an act with a process that dies at each of its calls in turn, with and without the last call's effect.
+async fn dies_everywhere(what: &str, act: Act) {
+    let fresh = memory();
+    prepare(&fresh).await;
+    let before = state(&store_over(&fresh)).await;
+    let whole = copy(&fresh).await;
+    act(store_over(&whole)).await.unwrap();
+    let after = state(&store_over(&whole)).await;
+    let (mut untouched, mut done) = (0, 0);
+    for last_has_effect in [false, true] {
+        for calls in 0.. {
+            assert!(calls < 3_000, "{what} never ends");
+            let objects = copy(&fresh).await;
+            let (dying, left) = Dying::after(objects.clone(), calls, last_has_effect);
+            let dying: Arc<dyn ObjectStore> = dying;
+            let answer = act(store_over(&dying)).await;
+            let died = left.load(std::sync::atomic::Ordering::SeqCst) < 0;
+
+            let next = store_over(&objects);
+            let found = state(&next).await;
+            assert!(found == before || found == after, "{what}, died at call {calls}: {found:?}");
+            assert!(
+                answer.is_err() || found == after,
+                "{what}, died at call {calls}: done and not to be seen"
+            );
+            if found == before {
+                untouched += 1;
+            } else {
+                done += 1;
+            }
+            // The next process sweeps what is left and does the same, where it was not done.
+            next.vacuum(None, &Retention::newest()).await.unwrap();
+            assert_eq!(
+                state(&next).await,
+                found,
+                "{what}, died at call {calls}: a vacuum changed the tables"
+            );
+            if found == before {
+                act(next.clone()).await.unwrap();
+                assert_eq!(
+                    state(&next).await,
+                    after,
+                    "{what}, died at call {calls}: not done by the next process"
+                );
+            }
+            if !died {
+                assert!(answer.is_ok());
+                break;
+            }
+        }
+    }
+    assert!(done > 1 && (untouched > 2 || before == after), "{what}: {untouched} before, {done} after");
+}
+
+fn insert_and_update(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let s = schema(true);
+        let mut change = store.table(&name("t")).await?.begin().await?;
+        let rows: Vec<(i64, &str)> = (200..260).map(|i| (i, "new")).collect();
+        change.insert(batch(&s, &rows), OnDuplicate::Refuse).await?;
+        change.delete_keys(batch(&s, &[(5, ""), (50, ""), (99, "")])).await?;
+        change.commit().await.map(drop)
+    })
+}
+
+fn create_and_drop(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        store.create_table(&name("w"), &schema(true), true).await?;
+        store.drop_table(&name("w"), false).await.map(drop)
+    })
+}
+
+fn vacuum(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move { store.vacuum(None, &Retention::newest()).await.map(drop) })
+}
+
+fn restore_two_tables(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let s = schema(true);
+        let table = |target: &str, mode| LoadTable {
+            target: name(target),
+            schema: s.clone(),
+            dependents: vec![],
+            mode,
+            replaced_tag: "9".into(),
+        };
+        let tables =
+            vec![table("t", LoadMode::Replace), table("u", LoadMode::Merge), table("v", LoadMode::Create)];
+        let load = store.begin_load(LoadOptions { run: RunId("run".into()), tables }).await?;
+        let mut parts = vec![];
+        for target in ["t", "u", "v"] {
+            let rows: Vec<(i64, &str)> = (50..150).map(|i| (i, "restored")).collect();
+            let rows = batch(&s, &rows);
+            let stream = Box::pin(futures::stream::iter([Ok(rows.slice(0, 60)), Ok(rows.slice(60, 40))]));
+            parts.push((name(target), vec![load.write_part(&name(target), 0, stream).await?]));
+        }
+        load.finish(parts).await?;
+        let cut = load.open_cut().await?;
+        assert_eq!(cut.table(&name("u")).await?.rows_expected, 150);
+        load.publish().await.map(drop)
+    })
+}
+
+fn restore_and_undo(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let s = schema(true);
+        let table = |target: &str, mode| LoadTable {
+            target: name(target),
+            schema: s.clone(),
+            dependents: vec![],
+            mode,
+            replaced_tag: "9".into(),
+        };
+        let tables = vec![table("t", LoadMode::Replace), table("u", LoadMode::Merge)];
+        let load = store.begin_load(LoadOptions { run: RunId("run".into()), tables }).await?;
+        let mut parts = vec![];
+        for target in ["t", "u"] {
+            let rows = batch(&s, &[(1, "restored"), (1000, "restored")]);
+            let stream = Box::pin(futures::stream::iter([Ok(rows)]));
+            parts.push((name(target), vec![load.write_part(&name(target), 0, stream).await?]));
+        }
+        load.finish(parts).await?;
+        let published = load.publish().await?;
+        store.undo(&published.undo).await
+    })
+}
+
+fn hold_a_cut(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
+    Box::pin(async move {
+        let cut = store.open_cut(&[name("t"), name("u")], &CutOptions::default()).await?;
+        cut.release().await
+    })
+}
+
+#[tokio::test]
+async fn a_change() {
+    dies_everywhere("a change", insert_and_update).await;
+}
+
+#[tokio::test]
+async fn a_vacuum() {
+    dies_everywhere("a vacuum", vacuum).await;
+}
+
+#[tokio::test]
+async fn a_restore_of_tables_that_are_replaced_merged_and_new() {
+    dies_everywhere("a restore", restore_two_tables).await;
+}
+
+#[tokio::test]
+async fn a_cut() {
+    dies_everywhere("a cut", hold_a_cut).await;
+}
+
+#[tokio::test]
+async fn acts_of_several_commits_stop_between_them() {
+    // These have states between before and after; each must be one that a whole commit makes.
+    for act in [create_and_drop as Act, restore_and_undo] {
+        let fresh = memory();
+        prepare(&fresh).await;
+        let before = state(&store_over(&fresh)).await;
+        let mut between = 0;
+        for calls in 0.. {
+            let objects = copy(&fresh).await;
+            let (dying, left) = Dying::after(objects.clone(), calls, calls % 2 == 0);
+            let dying: Arc<dyn ObjectStore> = dying;
+            let answer = act(store_over(&dying)).await;
+            let store = store_over(&objects);
+            let found = state(&store).await;
+            if found != before {
+                between += 1;
+                let restored = found.get("t").and_then(|t| t.get(&1000)).is_some();
+                let merged = found.get("u").and_then(|t| t.get(&1000)).is_some();
+                assert_eq!(restored, merged, "both tables of a restore, or none, at call {calls}");
+                assert_eq!(restored, found.contains_key("t before"));
+            }
+            if left.load(std::sync::atomic::Ordering::SeqCst) >= 0 {
+                answer.unwrap();
+                break;
+            }
+        }
+        assert!(between > 0);
+    }
+}
