@@ -328,7 +328,7 @@ impl Engine {
         prepared: &Prepared,
         load: &Arc<dyn Load>,
         given: &[Digest],
-    ) -> Result<Vec<Digest>> {
+    ) -> Result<(Vec<Digest>, Vec<ShardPosition>)> {
         self.options.progress.stage("verify", None);
         let cut = load.open_cut().await?;
         let mut digests = vec![];
