@@ -16,10 +16,13 @@ fn main() {
         })
         .collect();
     found.sort();
-    let mut code = String::from("/// The page of each error code, in ascending order.\npub const PAGES: &[(u16, &str)] = &[\n");
+    let mut code = String::from(
+        "/// The page of each error code, in ascending order.\npub const PAGES: &[(u16, &str)] = &[\n",
+    );
     for (number, path) in found {
         println!("cargo:rerun-if-changed={}", path.display());
-        writeln!(code, "    ({number}, include_str!({:?})),", path.display().to_string()).expect("a String takes all");
+        writeln!(code, "    ({number}, include_str!({:?})),", path.display().to_string())
+            .expect("a String takes all");
     }
     code.push_str("];\n");
     let out = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));

@@ -21,6 +21,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     steps.step("direction of dependencies", |_| source_tree::directions(workspace).into());
     steps.step("licences and sources of dependencies", |_| licences::run(workspace).into());
     steps.step("links in documents", |_| documents::links(workspace).into());
+    steps.step("tests named in documents", |_| documents::named_tests(workspace).into());
     steps.step("length of files", |_| source_tree::lengths(workspace).into());
     steps.step("cargo deny", |_| deny(workspace));
     steps.step("lints", |_| {

@@ -1,5 +1,6 @@
-//! The documents: every link to a file of the project leads somewhere.
+//! The documents: every link to a file of the project leads somewhere, and every test that is named exists.
 
+use crate::source_tree::rust_files;
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,31 @@ pub fn links(workspace: &Workspace) -> Result<String, String> {
     } else {
         Err(format!("links that lead nowhere: {}", broken.join("; ")))
     }
+}
+
+/// Says how many tests the architecture page names, or which of them do not exist.
+pub fn named_tests(workspace: &Workspace) -> Result<String, String> {
+    let page = workspace.read("docs/architecture.md")?;
+    let mut source = String::new();
+    for file in rust_files(workspace)? {
+        source += &std::fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
+    }
+    let names = sentences(&page);
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|name| !source.contains(&format!("fn {name}("))).collect();
+    match (names.len(), missing.is_empty()) {
+        (0, _) => Err("docs/architecture.md names no test".into()),
+        (all, true) => Ok(format!("{all} tests named in docs/architecture.md exist")),
+        _ => Err(format!("docs/architecture.md names tests that do not exist: {}", missing.join(", "))),
+    }
+}
+
+/// What stands in backticks and reads like a sentence in snake case.
+fn sentences(page: &str) -> Vec<&str> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    let is_name =
+        |text: &&str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    quoted.filter(is_name).filter(|text| text.matches('_').count() >= 3).collect()
 }
 
 /// Targets of links inside the project, without their anchors; text in code fences is no link.
@@ -60,5 +86,11 @@ mod tests {
         let text =
             "[a](docs/a.md) [b](b.md#part) [c](https://c.example) [d](#d)\n```\n[e](e.md)\n```\n[f](f.md)";
         assert_eq!(targets(text), ["docs/a.md", "b.md", "f.md"]);
+    }
+
+    #[test]
+    fn names_of_tests_are_sentences_in_backticks() {
+        let page = "`a_test_that_is_named`, `content_percent`, `cargo xtask test` and no_test_that_is_named";
+        assert_eq!(sentences(page), ["a_test_that_is_named"]);
     }
 }

@@ -73,10 +73,7 @@ fn ruled_dependencies(manifest: &str) -> Vec<String> {
 
 /// Lists files over the length that still reads as one idea.
 pub fn lengths(workspace: &Workspace) -> Result<String, String> {
-    let mut files = Vec::new();
-    for folder in ["crates", "stores", "xtask", "bench"] {
-        rust_files(&workspace.root.join(folder), &mut files)?;
-    }
+    let files = rust_files(workspace)?;
     let mut long = Vec::new();
     let mut lines = 0;
     for file in &files {
@@ -106,10 +103,19 @@ fn folders(root: &Path, parent: &str) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
+/// Every Rust file of the workspace.
+pub fn rust_files(workspace: &Workspace) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    for folder in ["crates", "stores", "xtask", "bench"] {
+        rust_files_below(&workspace.root.join(folder), &mut files)?;
+    }
+    Ok(files)
+}
+
+fn rust_files_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     for path in entries(folder)? {
         if path.is_dir() {
-            rust_files(&path, found)?;
+            rust_files_below(&path, found)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }

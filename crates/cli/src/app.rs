@@ -75,7 +75,7 @@ impl App {
                 WorkersArg::Threads => None,
                 WorkersArg::Processes => self.worker_command(),
             },
-            progress: progress::choose(self.global.no_progress, self.global.verbose),
+            progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
         })
     }

@@ -15,10 +15,9 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(
     name = "keepfast",
+    bin_name = "keepfast",
     version,
     about,
-    disable_help_subcommand = false,
-    propagate_version = false,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 110,

@@ -104,7 +104,8 @@ impl Config {
     }
 
     fn read(path: &Path) -> Result<Self, CliError> {
-        let text = std::fs::read_to_string(path).map_err(|e| CliError::file("read the configuration", path, e))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| CliError::file("read the configuration", path, e))?;
         Self::parse(&text, path)
     }
 
@@ -144,7 +145,9 @@ impl StoreConfig {
     pub fn password(&self, store: &str) -> Result<Option<String>, CliError> {
         let missing = |reason: String| CliError::Secret { store: store.to_owned(), reason };
         if let Some(variable) = &self.password_env {
-            return std::env::var(variable).map(Some).map_err(|_| missing(format!("variable {variable} is not set")));
+            return std::env::var(variable)
+                .map(Some)
+                .map_err(|_| missing(format!("variable {variable} is not set")));
         }
         if let Some(path) = &self.password_file {
             return std::fs::read_to_string(path)
@@ -194,7 +197,10 @@ mod tests {
             ("[stores.a]\nurl = \"columnar:///x\"\n[stores.a]\nurl = \"columnar:///y\"\n", 3, "duplicate"),
         ] {
             let error = read(text).unwrap_err();
-            assert!(error.contains(&format!("line {line}: ")) && error.contains(part), "{text:?} gave {error}");
+            assert!(
+                error.contains(&format!("line {line}: ")) && error.contains(part),
+                "{text:?} gave {error}"
+            );
         }
     }
 
@@ -206,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_missing_password_names_where_it_should_be() {
-        let config = read("[stores.a]\nurl = \"mysql://h\"\npassword_env = \"KEEPFAST_TEST_UNSET\"\n").unwrap();
+        let config =
+            read("[stores.a]\nurl = \"mysql://h\"\npassword_env = \"KEEPFAST_TEST_UNSET\"\n").unwrap();
         let error = config.stores["a"].password("a").unwrap_err().to_string();
         assert!(error.contains("KEEPFAST_TEST_UNSET"), "{error}");
     }

@@ -167,12 +167,21 @@ impl Coded for CliError {
             Self::Arguments { .. } => "See `keepfast help VERB` for the right form.".into(),
             Self::Config { .. } => "Correct that line; docs/cli.md lists what may stand in the file.".into(),
             Self::File { .. } => "Check the path and its permissions.".into(),
-            Self::Stream { .. } => "Check where standard input and output lead, and whether there is room.".into(),
+            Self::Stream { .. } => {
+                "Check where standard input and output lead, and whether there is room.".into()
+            }
             Self::NoPage { .. } => "`keepfast explain` lists all codes.".into(),
-            Self::Demo { .. } => "Run `keepfast demo --keep DIR` and look into DIR; if it fails again, please report it.".into(),
-            Self::Terminal { .. } => "Use `keepfast sql -c` or `-f`, or give the statements on standard input.".into(),
+            Self::Demo { .. } => {
+                "Run `keepfast demo --keep DIR` and look into DIR; if it fails again, please report it."
+                    .into()
+            }
+            Self::Terminal { .. } => {
+                "Use `keepfast sql -c` or `-f`, or give the statements on standard input.".into()
+            }
             Self::Threads { .. } => "Ask for fewer with `--threads`.".into(),
-            Self::Secret { .. } => "Set it where the configuration says, or correct the configuration.".into(),
+            Self::Secret { .. } => {
+                "Set it where the configuration says, or correct the configuration.".into()
+            }
             _ => "This is a defect of Keepfast; please report it with the line above.".into(),
         }
     }

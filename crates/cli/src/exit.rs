@@ -40,7 +40,9 @@ pub fn exit_of(error: &CliError) -> Exit {
         CliError::Engine(EngineError::Model(ModelError::Name { .. })) => Exit::Usage,
         CliError::Vault(e) | CliError::Engine(EngineError::Vault(e)) if is_location(e) => Exit::Usage,
         CliError::Engine(EngineError::Usage { .. } | EngineError::Sql(_)) => Exit::Usage,
-        CliError::Engine(EngineError::Files(FilesError::Options { .. } | FilesError::UnknownFormat { .. })) => Exit::Usage,
+        CliError::Engine(EngineError::Files(
+            FilesError::Options { .. } | FilesError::UnknownFormat { .. },
+        )) => Exit::Usage,
         CliError::Engine(EngineError::Interrupted) => Exit::Interrupted,
         _ => Exit::Failed,
     }

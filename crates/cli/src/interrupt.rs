@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     current: Arc<Mutex<Cancel>>,
+    json: bool,
 }
 
 impl Interrupt {
-    /// Listens for signals from now on. Call it inside the runtime, once.
-    pub fn listen() -> Self {
-        let interrupt = Self::default();
+    /// Listens for signals from now on. Call it inside the runtime, once. With `json`, standard error is left to the
+    /// document of an error.
+    pub fn listen(json: bool) -> Self {
+        let interrupt = Self { json, ..Self::default() };
         let own = interrupt.clone();
         listen(move || own.signal());
         interrupt
@@ -26,7 +28,10 @@ impl Interrupt {
             // Committed points survive an exit at any place; what is unfinished is swept by the next run.
             std::process::exit(Exit::Interrupted as i32);
         }
-        let _ = writeln!(std::io::stderr().lock(), "\ninterrupted: ending cleanly; once more ends at once");
+        if !self.json {
+            let _ =
+                writeln!(std::io::stderr().lock(), "\ninterrupted: ending cleanly; once more ends at once");
+        }
         current.cancel();
     }
 
@@ -48,7 +53,8 @@ impl Interrupt {
 #[cfg(unix)]
 fn listen(heard: impl Fn() + Send + 'static) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return;
     };
     tokio::spawn(async move {

@@ -52,7 +52,8 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         .build()
         .map_err(|source| CliError::Threads { threads, source })?;
     let result = runtime.block_on(async {
-        let app = App::new(cli.global, interrupt::Interrupt::listen())?;
+        let interrupt = interrupt::Interrupt::listen(cli.global.json);
+        let app = App::new(cli.global, interrupt)?;
         verbs::run(&app, cli.verb).await
     });
     // A blocking call of an abandoned task must not hold up the end.
@@ -114,7 +115,10 @@ mod tests {
     fn what_clap_refuses_becomes_one_line_with_the_right_form() {
         let error = Cli::try_parse_from(["keepfast", "backup", "t"]).unwrap_err();
         let (message, usage) = arguments_message(&error.render().to_string());
-        assert!(message.contains("--to") && !message.contains('\n') && !message.starts_with("error"), "{message}");
+        assert!(
+            message.contains("--to") && !message.contains('\n') && !message.starts_with("error"),
+            "{message}"
+        );
         assert!(usage.unwrap().contains("keepfast backup"));
     }
 }

@@ -15,22 +15,15 @@ use std::time::{Duration, Instant};
 /// Seconds between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// The progress that fits standard error and the options.
-pub fn choose(no_progress: bool, verbose: u8) -> Arc<dyn Progress> {
-    if no_progress {
-        Arc::new(Notes)
-    } else if std::io::stderr().is_terminal() {
-        Arc::new(Bar::default())
-    } else if verbose > 0 {
-        Arc::new(Lines::default())
-    } else {
-        Arc::new(Notes)
+/// The progress that fits standard error and the options. With `json`, and nobody watching, standard error is left to
+/// the document of an error.
+pub fn choose(no_progress: bool, verbose: u8, json: bool) -> Arc<dyn Progress> {
+    match std::io::stderr().is_terminal() {
+        true if !no_progress => Arc::new(Bar::default()),
+        false if verbose > 0 && !no_progress => Arc::new(Lines::default()),
+        false if verbose == 0 && json => Arc::new(NoProgress),
+        _ => Arc::new(Notes),
     }
-}
-
-/// No progress at all, not even notes.
-pub fn none() -> Arc<dyn Progress> {
-    Arc::new(NoProgress)
 }
 
 /// Only what a person should know.
@@ -78,7 +71,9 @@ impl Progress for Bar {
         self.rows.store(0, Ordering::Relaxed);
         let rows = self.rows.clone();
         let template = match bytes {
-            Some(_) => "{msg} {bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}{rows}  {binary_bytes_per_sec}  {left}",
+            Some(_) => {
+                "{msg} {bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}{rows}  {binary_bytes_per_sec}  {left}"
+            }
             None => "{msg} {spinner} {binary_bytes}{rows}  {binary_bytes_per_sec}  {elapsed}",
         };
         let style = ProgressStyle::with_template(template)
@@ -179,7 +174,11 @@ impl Progress for Lines {
 
     fn finish(&self) {
         if let Some(stage) = self.stage.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            print_line(&format!("{}; done in {}", stage.line(), human::seconds(stage.began.elapsed().as_secs_f64())));
+            print_line(&format!(
+                "{}; done in {}",
+                stage.line(),
+                human::seconds(stage.began.elapsed().as_secs_f64())
+            ));
         }
     }
 }
@@ -191,7 +190,14 @@ mod tests {
     #[test]
     fn a_line_says_share_rate_and_time_left() {
         let began = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
-        let stage = Stage { name: "scan".into(), total: Some(400 << 20), bytes: 100 << 20, rows: 1000, began, said: began };
+        let stage = Stage {
+            name: "scan".into(),
+            total: Some(400 << 20),
+            bytes: 100 << 20,
+            rows: 1000,
+            began,
+            said: began,
+        };
         let line = stage.line();
         assert!(line.starts_with("scan: 100.0 MiB of 400.0 MiB (25 %), 1,000 rows, "), "{line}");
         assert!(line.contains("MiB/s, ") && line.ends_with("s left"), "{line}");

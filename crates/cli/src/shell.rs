@@ -49,7 +49,12 @@ pub async fn run(app: &App) -> Result<Exit, CliError> {
     let mut shell = Shell { app, timing: false };
     if std::io::stdin().is_terminal() {
         let mut out = app.out.writer();
-        writeln!(out, "Keepfast {}, tables in {}; \\h for help", env!("CARGO_PKG_VERSION"), app.data().display())?;
+        writeln!(
+            out,
+            "Keepfast {}, tables in {}; \\h for help",
+            env!("CARGO_PKG_VERSION"),
+            app.data().display()
+        )?;
         out.flush()?;
     }
     let mut text = String::new();

@@ -54,7 +54,10 @@ impl Stores {
     fn columnar(&self, location: &str) -> Result<Arc<dyn Store>, EngineError> {
         let target = open_target(location).map_err(VaultError::from)?;
         let Limits { threads, memory } = self.limits;
-        Ok(Arc::new(ColumnarStore::with_options(target, Options { threads, sort_memory: memory, ..Options::default() })))
+        Ok(Arc::new(ColumnarStore::with_options(
+            target,
+            Options { threads, sort_memory: memory, ..Options::default() },
+        )))
     }
 
     fn by_url(&self, url: &str) -> Result<Arc<dyn Store>, EngineError> {
@@ -132,7 +135,9 @@ mod tests {
 
     #[test]
     fn urls_of_stores_are_told_from_those_of_vaults() {
-        for url in ["columnar:///x", "columnar+s3://b/p", "mysql://h", "phoenix://h", "tablestore://h", "voltdb://h"] {
+        for url in
+            ["columnar:///x", "columnar+s3://b/p", "mysql://h", "phoenix://h", "tablestore://h", "voltdb://h"]
+        {
             assert!(is_store_url(url), "{url}");
         }
         for url in ["s3://bucket/x", "/folder", "file:///x", "orders", "gs://mysql"] {
@@ -142,7 +147,8 @@ mod tests {
 
     #[tokio::test]
     async fn stores_of_later_versions_say_so_and_show_no_password() {
-        let config = Config::parse("[stores.shop]\nurl = \"mysql://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
+        let config =
+            Config::parse("[stores.shop]\nurl = \"mysql://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
         let stores = Stores::new(Path::new("unused"), config, Limits { threads: 1, memory: 1 << 20 });
         for spec in [StoreSpec::Named("shop".into()), StoreSpec::Url("mysql://u:geheim@h/d".into())] {
             let error = stores.open(&spec).await.unwrap_err().to_string();

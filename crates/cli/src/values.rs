@@ -24,7 +24,8 @@ impl FromStr for Memory {
             "g" | "gb" | "gib" => 30,
             _ => return Err("it is a number with KiB, MiB or GiB".into()),
         };
-        let number: usize = digits.trim().parse().map_err(|_| "it is a number with KiB, MiB or GiB".to_owned())?;
+        let number: usize =
+            digits.trim().parse().map_err(|_| "it is a number with KiB, MiB or GiB".to_owned())?;
         match number.checked_mul(1 << shift) {
             Some(bytes) if bytes >= MEMORY_MIN => Ok(Self(bytes)),
             Some(_) => Err("it is 32MiB at least".into()),

@@ -14,8 +14,8 @@ use crate::task::{ScanContext, ScanResult, ScanTask, Task, TaskResult, known_seg
 use futures::TryStreamExt;
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile, target_rows_for};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, KeyRange, ManifestRef, Partition, PointId,
-    ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, KeyRange, ManifestRef, Partition,
+    PointId, ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, TableAtCut};
@@ -580,7 +580,8 @@ impl Engine {
             certificate
         } else {
             // The proof is of all rows that were read; the condition kept some of them.
-            let method = format!("{}; {} of {} rows meet the condition", certificate.method, digest.rows, read.rows);
+            let method =
+                format!("{}; {} of {} rows meet the condition", certificate.method, digest.rows, read.rows);
             Certificate { rows: digest.rows, method, ..certificate }
         };
         let new: u32 = results.iter().map(|r| r.new.len() as u32).sum();
@@ -766,8 +767,10 @@ fn check_cover(table: &TableName, bag: bool, partitions: &[Partition]) -> Result
 /// The range whose checksum is asked for, and the digest of what was read of it: a partition that rotates from run to
 /// run, or everything where partitions are not ranges of one shard's keys.
 fn sample(partitions: &[Partition], results: &[ScanResult], run: u32) -> (KeyRange, Option<Digest>) {
-    let ranges = partitions.len() == results.len() && partitions.iter().all(|p| p.shard == partitions[0].shard);
-    let at = (jiff::Timestamp::now().as_second() as usize).wrapping_add(run as usize) % partitions.len().max(1);
+    let ranges =
+        partitions.len() == results.len() && partitions.iter().all(|p| p.shard == partitions[0].shard);
+    let at =
+        (jiff::Timestamp::now().as_second() as usize).wrapping_add(run as usize) % partitions.len().max(1);
     match (partitions.get(at), results.get(at)) {
         (Some(partition), Some(result)) if ranges => (partition.range.clone(), Some(result.read)),
         _ => (KeyRange::default(), None),

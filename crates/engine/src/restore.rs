@@ -363,7 +363,9 @@ impl Engine {
         let Ok(files) = std::fs::read_dir(self.restores()) else { return vec![] };
         let mut found: Vec<Remembered> = files
             .filter_map(|file| serde_json::from_slice(&std::fs::read(file.ok()?.path()).ok()?).ok())
-            .filter(|r: &Remembered| r.tables.iter().zip(&r.digests).any(|(t, d)| same_table(t, table) && *d == state))
+            .filter(|r: &Remembered| {
+                r.tables.iter().zip(&r.digests).any(|(t, d)| same_table(t, table) && *d == state)
+            })
             .collect();
         found.sort_by_key(|r| std::cmp::Reverse(r.at));
         found.into_iter().map(|r| r.positions).collect()

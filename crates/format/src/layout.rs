@@ -5,10 +5,10 @@
 use crate::Result;
 use crate::error::FormatError;
 use crate::profile::{ColumnProfile, Encoding, WriterProfile};
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use bytes::Bytes;
-use keepfast_model::{ColumnId, Hash256, TableId, TableSchema, hidden};
+use keepfast_model::{ColumnId, Hash256, ModelError, TableId, TableSchema, hidden};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding as PageEncoding, ZstdLevel};
@@ -99,9 +99,26 @@ impl Layout {
         let mut writer =
             ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
         for batch in batches {
+            for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
+                check_digits(field.name(), array.as_ref())?;
+            }
             writer.write(batch).map_err(refuse)?;
         }
         Ok(writer)
+    }
+}
+
+/// Refuses decimals of more digits than their type has: Parquet's narrower words would cut them off unseen.
+fn check_digits(column: &str, array: &dyn Array) -> Result<()> {
+    match array.data_type() {
+        DataType::Decimal128(precision, _) => {
+            array.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision).map_err(|e| {
+                let expected = array.data_type().to_string();
+                ModelError::Batch { column: column.to_owned(), expected, found: e.to_string() }.into()
+            })
+        }
+        DataType::List(_) => check_digits(column, array.as_list::<i32>().values().as_ref()),
+        _ => Ok(()),
     }
 }
 

@@ -297,6 +297,19 @@ fn exact_values_follow_the_columns_that_patches_set() {
 }
 
 #[test]
+fn changes_without_exact_values_take_those_of_the_base_away() {
+    let schema = keyed_schema();
+    let exact = with_exact(&schema.physical());
+    let old = |id: i64| [simple_row(id), vec![text(r#"{"1":"x","3":"y"}"#)]].concat();
+    let base = [batch(&exact, &[old(1), old(2), old(3)])];
+    let patch = Change { op: 1, seq: 2, mask: Some(vec![0b0001]), count: None, row: simple_row(2) };
+    let changes = [put(1, simple_row(1)), patch, put(3, simple_row(9))];
+    let merged = merge_keyed(&schema, &base, &change_batches(&schema, &changes, 9, true)).unwrap();
+    let found: Vec<Value> = rows_of(&merged).into_iter().map(|r| r[4].clone()).collect();
+    assert_eq!(found, [Value::Null, text(r#"{"3":"y"}"#), text(r#"{"1":"x","3":"y"}"#), Value::Null]);
+}
+
+#[test]
 fn a_base_out_of_order_and_a_key_twice_in_it_are_refused() {
     let schema = keyed_schema();
     let base =

@@ -332,3 +332,22 @@ fn lists_whose_items_have_another_name_are_the_same_lists() {
     let bytes = stored(&schema, &profiles(&schema)[0], vec![other]);
     assert_eq!(read(&bytes, &schema, None, 10), [own]);
 }
+
+#[test]
+fn a_decimal_of_too_many_digits_is_refused_and_not_cut_off() {
+    let decimal = |precision| ColumnType::Decimal { precision, scale: 0 };
+    for (column_type, wrap) in
+        [(decimal(5), false), (decimal(18), false), (decimal(20), false), (decimal(5), true)]
+    {
+        let too_large = Value::Decimal(10i128.pow(30));
+        let (column_type, value) = if wrap {
+            (ColumnType::List(Box::new(column_type)), Value::List(vec![too_large]))
+        } else {
+            (column_type, too_large)
+        };
+        let schema = schema_of(vec![(column_type, true)]);
+        let chunk = chunk(&schema, vec![batch(&schema.physical(), &[vec![Value::Null], vec![value]])]);
+        let refused = writer(&schema, &profiles(&schema)[0]).encode(Hash256([0; 32]), &shard(), &chunk);
+        assert!(matches!(refused, Err(FormatError::Model(_))));
+    }
+}

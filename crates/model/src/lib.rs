@@ -28,5 +28,8 @@ pub use ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, ShardId, TableId, Vau
 pub use key::{KeyBytes, KeyRange, encode_keys};
 pub use name::{BackupName, PointId, TableName};
 pub use partition::Partition;
-pub use point::{BackupPoint, ChangeManifestRef, Dependent, Encryption, ManifestRef, Record, Selection, TablePoint, WriteMode};
+pub use point::{
+    BackupPoint, ChangeManifestRef, Dependent, Encryption, ManifestRef, Record, Selection, TablePoint,
+    WriteMode,
+};
 pub use schema::{Column, TableSchema, TableShape};

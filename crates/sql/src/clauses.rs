@@ -5,12 +5,13 @@
 use crate::error::SqlError;
 use crate::moment::parse_moment;
 use crate::options::VerifyLevel;
-use crate::parser::{Cursor, same};
+use crate::parser::{Cursor, is_keyword, same};
 use crate::statement::{
     Address, AsOf, Backup, DatabaseName, Expression, Restore, RestoreScope, RestoreTable, Scope, Statement,
     Verify,
 };
 use keepfast_model::{LogSeq, TableName};
+use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 const BACKUP_NAME: &str = "a backup's name or URL in single quotes";
@@ -27,7 +28,7 @@ impl Cursor<'_> {
                 let at = self.at();
                 let table = self.table_name()?;
                 if tables.iter().any(|t| same_table(t, &table)) {
-                    return Err(SqlError::Doubled { what: "table", name: table.to_string(), at });
+                    return Err(SqlError::doubled("table", &table.to_string(), at));
                 }
                 tables.push(table);
                 if !self.accept_token(&Token::Comma) {
@@ -116,14 +117,13 @@ impl Cursor<'_> {
             let at = self.at();
             let table = self.table_name()?;
             if tables.iter().any(|t| same_table(&t.table, &table)) {
-                return Err(SqlError::Doubled { what: "table", name: table.to_string(), at });
+                return Err(SqlError::doubled("table", &table.to_string(), at));
             }
-            // `AS OF` is the next clause; a table named OF needs quotes.
-            let renamed = !self.sees(&["AS", "OF"]) && self.accept(&["AS"]);
+            let renamed = !self.sees_as_of() && self.accept(&["AS"]);
             let rename = if renamed { Some(self.table_name()?) } else { None };
             let new = RestoreTable { table, rename };
             if tables.iter().any(|t| same_table(target(t), target(&new))) {
-                return Err(SqlError::Doubled { what: "new name", name: target(&new).to_string(), at });
+                return Err(SqlError::doubled("new name", &target(&new).to_string(), at));
             }
             tables.push(new);
             if !self.accept_token(&Token::Comma) {
@@ -132,12 +132,18 @@ impl Cursor<'_> {
         }
     }
 
+    /// Whether the clause `AS OF` begins here, and not a new name `of`.
+    fn sees_as_of(&self) -> bool {
+        let behind = &self.parser.peek_nth_token_ref(2).token;
+        self.sees(&["AS", "OF"]) && *behind != Token::Comma && !is_keyword(behind, Keyword::FROM)
+    }
+
     /// `d` or `store.d`
     fn database(&mut self) -> Result<DatabaseName, SqlError> {
         let at = self.at();
         let mut parts = self.dotted("a database's name", 2)?;
         // The same rules for parts as in a table's name.
-        TableName::from_parts(&parts).map_err(|source| SqlError::Name { at, source })?;
+        TableName::from_parts(&parts).map_err(|source| SqlError::name(source, at))?;
         let database = parts.pop().unwrap_or_default();
         Ok(DatabaseName { store: parts.pop(), database })
     }
@@ -161,7 +167,7 @@ impl Cursor<'_> {
             let at = self.at();
             let address = self.address(BACKUP_NAME)?;
             if list.contains(&address) {
-                return Err(SqlError::Doubled { what: "target", name: address.to_string(), at });
+                return Err(SqlError::doubled("target", &address.to_string(), at));
             }
             list.push(address);
             if !self.accept_token(&Token::Comma) {
@@ -298,7 +304,7 @@ pub(crate) fn once<T>(
     value: T,
 ) -> Result<(), SqlError> {
     if slot.is_some() {
-        return Err(SqlError::Doubled { what, name: name.to_owned(), at });
+        return Err(SqlError::doubled(what, name, at));
     }
     *slot = Some(value);
     Ok(())

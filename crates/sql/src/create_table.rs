@@ -4,7 +4,7 @@ use crate::error::SqlError;
 use crate::parser::{Cursor, same};
 use crate::statement::{CreateTable, Expression};
 use crate::types::parse_column_type;
-use keepfast_model::{Column, ColumnId, TableSchema, TableShape};
+use keepfast_model::{Column, ColumnId, ModelError, TableSchema, TableShape};
 use sqlparser::ast::{self, Expr, Visit, Visitor};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
@@ -174,7 +174,7 @@ impl Cursor<'_> {
             let at = self.at();
             let name = self.name("a key column's name")?;
             if names.iter().any(|n| same(n, &name)) {
-                return Err(SqlError::Doubled { what: "key column", name, at });
+                return Err(SqlError::doubled("key column", &name, at));
             }
             names.push(name);
             if self.peek().token == Token::LParen {
@@ -191,7 +191,7 @@ impl Cursor<'_> {
         }
         self.expect_token(&Token::RParen, "',' or ')' after a key column")?;
         if draft.key.replace(names).is_some() {
-            return Err(SqlError::Doubled { what: "clause", name: "PRIMARY KEY".into(), at });
+            return Err(SqlError::doubled("clause", "PRIMARY KEY", at));
         }
         if !matches!(self.peek().token, Token::Comma | Token::RParen) {
             return Err(self.expected("',' or ')' after the key"));
@@ -204,7 +204,7 @@ impl Cursor<'_> {
         let at = self.at();
         let name = self.name("a column's name")?;
         if !draft.names.insert(name.to_lowercase()) {
-            return Err(SqlError::Doubled { what: "column", name, at });
+            return Err(SqlError::doubled("column", &name, at));
         }
         let declared = self.column_type()?;
         // An input that long has no 2^31 columns; `check` refuses ids that are too large.
@@ -238,7 +238,7 @@ impl Cursor<'_> {
         draft: &mut Draft,
     ) -> Result<(), SqlError> {
         let at = self.at();
-        let doubled = |name: &str| SqlError::Doubled { what: "property", name: name.to_owned(), at };
+        let doubled = |name: &str| SqlError::doubled("property", name, at);
         if self.accept(&["NOT", "NULL"]) {
             return if null_stated.replace(false).is_some() { Err(doubled("NULL")) } else { Ok(()) };
         }
@@ -256,7 +256,7 @@ impl Cursor<'_> {
                 );
             }
             return match draft.key.replace(vec![column.name.clone()]) {
-                Some(_) => Err(SqlError::Doubled { what: "clause", name: "PRIMARY KEY".into(), at }),
+                Some(_) => Err(SqlError::doubled("clause", "PRIMARY KEY", at)),
                 None => Ok(()),
             };
         }
@@ -322,10 +322,8 @@ impl Cursor<'_> {
 
 impl Draft {
     fn finish(mut self, table: &str, at: crate::error::TextPosition) -> Result<TableSchema, SqlError> {
-        let refuse = |reason: String| SqlError::Definition {
-            at,
-            source: keepfast_model::ModelError::Schema { table: table.to_owned(), reason },
-        };
+        let refuse =
+            |reason: String| SqlError::definition(ModelError::Schema { table: table.to_owned(), reason }, at);
         let mut key = vec![];
         for name in self.key.unwrap_or_default() {
             let column = self
@@ -340,7 +338,7 @@ impl Draft {
             key.push(column.id);
         }
         let schema = TableSchema { columns: self.columns, key, shape: TableShape::Rows };
-        schema.check(table).map_err(|source| SqlError::Definition { at, source })?;
+        schema.check(table).map_err(|source| SqlError::definition(source, at))?;
         Ok(schema)
     }
 }

@@ -131,6 +131,33 @@ impl SqlError {
     }
 }
 
+/// Makers of the variants that hold names as typed: a name may be a store's URL with a password.
+impl SqlError {
+    pub(crate) fn doubled(what: &'static str, name: &str, at: TextPosition) -> Self {
+        Self::Doubled { what, name: without_secrets(name), at }
+    }
+
+    pub(crate) fn name(source: ModelError, at: TextPosition) -> Self {
+        Self::Name { at, source: shown(source) }
+    }
+
+    pub(crate) fn definition(source: ModelError, at: TextPosition) -> Self {
+        Self::Definition { at, source: shown(source) }
+    }
+}
+
+fn shown(error: ModelError) -> ModelError {
+    match error {
+        ModelError::Name { what, text, reason } => {
+            ModelError::Name { what, text: without_secrets(&text), reason }
+        }
+        ModelError::Schema { table, reason } => {
+            ModelError::Schema { table: without_secrets(&table), reason: without_secrets(&reason) }
+        }
+        other => other,
+    }
+}
+
 impl Coded for SqlError {
     fn code(&self) -> Code {
         Code(match self {

@@ -1,5 +1,6 @@
 //! Moments as people type them in `AS OF TIMESTAMP '…'` and `--as-of`.
 
+use crate::error::without_secrets;
 use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::fmt::temporal::Pieces;
@@ -39,8 +40,8 @@ pub enum MomentError {
 /// # Errors
 /// [`MomentError`] for anything else, and for a wall-clock time that its zone skipped or showed twice.
 pub fn parse_moment(text: &str) -> Result<Timestamp, MomentError> {
-    let form = |source| MomentError::Form { text: text.to_owned(), source };
-    let missing = |source| MomentError::Missing { text: text.to_owned(), source };
+    let form = |source| MomentError::Form { text: without_secrets(text), source };
+    let missing = |source| MomentError::Missing { text: without_secrets(text), source };
     // jiff knows `Z` but not the word.
     let trimmed = text.trim();
     let spelled = match trimmed.len().checked_sub(4).and_then(|at| trimmed.split_at_checked(at)) {
@@ -57,7 +58,7 @@ pub fn parse_moment(text: &str) -> Result<Timestamp, MomentError> {
         (None, Some(zone)) => {
             let ambiguous = zone.to_ambiguous_timestamp(civil);
             match ambiguous.offset() {
-                AmbiguousOffset::Fold { .. } => Err(MomentError::Ambiguous { text: text.to_owned() }),
+                AmbiguousOffset::Fold { .. } => Err(MomentError::Ambiguous { text: without_secrets(text) }),
                 _ => ambiguous.unambiguous().map_err(missing),
             }
         }

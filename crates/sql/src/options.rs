@@ -2,7 +2,7 @@
 //!
 //! Every value reads its own text: `text.parse::<Encryption>()` serves `--encrypt` as well as `encrypt = '…'`.
 
-use crate::error::{SqlError, TextPosition};
+use crate::error::{SqlError, TextPosition, without_secrets};
 use crate::parser::Cursor;
 use serde::{Deserialize, Serialize};
 use sqlparser::tokenizer::{Token, Word};
@@ -176,10 +176,13 @@ impl Cursor<'_> {
     /// `(key = value, …)` of a backup.
     pub(crate) fn backup_options(&mut self) -> Result<BackupOptions, SqlError> {
         let mut options = BackupOptions::default();
-        for given in self.option_list()? {
+        for mut given in self.option_list()? {
             match given.key.to_ascii_lowercase().as_str() {
                 "mode" => given.read(&mut options.mode)?,
-                "encrypt" => given.read(&mut options.encrypt)?,
+                "encrypt" => match given.columns.take() {
+                    Some(columns) => given.set(&mut options.encrypt, Encryption::Columns(columns))?,
+                    None => given.read(&mut options.encrypt)?,
+                },
                 "certify" => given.read(&mut options.certify)?,
                 "segment_rows" => given.read_with(&mut options.segment_rows, segment_rows)?,
                 "threads" => given.read_with(&mut options.threads, threads)?,
@@ -211,10 +214,11 @@ impl Cursor<'_> {
                 Token::SingleQuotedString(_) => self.string("an option's name")?,
                 _ => self.name("an option's name")?,
             };
-            self.expect_token(&Token::Eq, &format!("'=' after the option '{key}'"))?;
+            self.expect_token(&Token::Eq, &format!("'=' after the option '{}'", without_secrets(&key)))?;
             let value_at = self.at();
-            let value = self.option_value(&key)?;
-            list.push(Given { key, at, value, value_at });
+            let key = without_secrets(&key);
+            let (value, columns) = self.option_value(&key)?;
+            list.push(Given { key, at, value, columns, value_at });
             if !self.accept_token(&Token::Comma) {
                 break;
             }
@@ -223,8 +227,8 @@ impl Cursor<'_> {
         Ok(list)
     }
 
-    /// A word, a number or a string; also `columns(a, b)`, which means `'columns:a,b'`.
-    fn option_value(&mut self, key: &str) -> Result<String, SqlError> {
+    /// A word, a number or a string; also `columns(a, b)`, whose names come apart.
+    fn option_value(&mut self, key: &str) -> Result<(String, Option<Vec<String>>), SqlError> {
         let value = match &self.peek().token {
             Token::SingleQuotedString(text) | Token::Number(text, _) => text.clone(),
             Token::Word(Word { value, .. }) => value.clone(),
@@ -235,9 +239,10 @@ impl Cursor<'_> {
         };
         self.parser.advance_token();
         if value.eq_ignore_ascii_case("columns") && self.peek().token == Token::LParen {
-            return Ok(format!("{value}:{}", self.column_list()?.join(",")));
+            let columns = self.column_list()?;
+            return Ok((format!("{value}({})", columns.join(", ")), Some(columns)));
         }
-        Ok(value)
+        Ok((value, None))
     }
 }
 
@@ -246,6 +251,8 @@ struct Given {
     key: String,
     at: TextPosition,
     value: String,
+    /// The names of `columns(a, b)`.
+    columns: Option<Vec<String>>,
     value_at: TextPosition,
 }
 
@@ -259,19 +266,20 @@ impl Given {
         slot: &mut Option<T>,
         read: impl FnOnce(&str) -> Result<T, OptionValueError>,
     ) -> Result<(), SqlError> {
-        if slot.is_some() {
-            return Err(SqlError::Option { key: self.key, reason: "stands twice".into(), at: self.at });
-        }
         match read(&self.value) {
-            Ok(value) => {
-                *slot = Some(value);
-                Ok(())
-            }
+            Ok(value) => self.set(slot, value),
             Err(error) => Err(SqlError::Option {
                 key: self.key,
-                reason: format!("takes {}, not '{}'", error.valid, error.text),
+                reason: format!("takes {}, not '{}'", error.valid, without_secrets(&error.text)),
                 at: self.value_at,
             }),
+        }
+    }
+
+    fn set<T>(self, slot: &mut Option<T>, value: T) -> Result<(), SqlError> {
+        match slot.replace(value) {
+            Some(_) => Err(SqlError::Option { key: self.key, reason: "stands twice".into(), at: self.at }),
+            None => Ok(()),
         }
     }
 

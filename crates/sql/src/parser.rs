@@ -93,12 +93,15 @@ pub(crate) struct Cursor<'a> {
     start: TextPosition,
     end: TextPosition,
     count: usize,
+    /// What stands behind the last token, as errors name it.
+    behind: String,
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(piece: Piece<'a>) -> Self {
         Self {
             count: piece.tokens.len(),
+            behind: END.to_owned(),
             parser: Parser::new(&DIALECT).with_tokens_with_locations(piece.tokens),
             text: piece.text,
             start: piece.at,
@@ -154,7 +157,12 @@ impl<'a> Cursor<'a> {
 
     /// The error that something else was expected here.
     pub(crate) fn expected(&self, expected: impl Into<String>) -> SqlError {
-        SqlError::Syntax { expected: expected.into(), found: describe(self.peek()), at: self.at() }
+        SqlError::Syntax { expected: expected.into(), found: self.shown(self.peek()), at: self.at() }
+    }
+
+    /// A token as errors name it.
+    fn shown(&self, token: &TokenWithSpan) -> String {
+        if token.token == Token::EOF { self.behind.clone() } else { describe(token) }
     }
 
     /// The error that what stands here is not supported.
@@ -203,7 +211,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn table_name(&mut self) -> Result<TableName, SqlError> {
         let at = self.at();
         let parts = self.dotted("a table's name", usize::MAX)?;
-        TableName::from_parts(&parts).map_err(|source| SqlError::Name { at, source })
+        TableName::from_parts(&parts).map_err(|source| SqlError::name(source, at))
     }
 
     /// `name [, …]`, each once; `what` they name.
@@ -214,7 +222,7 @@ impl<'a> Cursor<'a> {
             let at = self.at();
             let name = self.name(expected)?;
             if !seen.insert(name.to_lowercase()) {
-                return Err(SqlError::Doubled { what, name, at });
+                return Err(SqlError::doubled(what, &name, at));
             }
             names.push(name);
             if !self.accept_token(&Token::Comma) {
@@ -320,7 +328,7 @@ impl<'a> Cursor<'a> {
             Some((expected, found)) => SqlError::Syntax {
                 expected: expected.to_owned(),
                 found: if found == "EOF" {
-                    END.to_owned()
+                    self.behind.clone()
                 } else {
                     format!("'{}'", without_secrets(found.trim_matches('\'')))
                 },
@@ -328,7 +336,7 @@ impl<'a> Cursor<'a> {
             },
             None => SqlError::Syntax {
                 expected: format!("other SQL ({})", without_secrets(message)),
-                found: describe(current),
+                found: self.shown(current),
                 at,
             },
         }
@@ -347,7 +355,9 @@ impl<'a> Cursor<'a> {
             }
             tokens.push(self.parser.next_token());
         }
-        Cursor::new(Piece { text: self.text, at: self.start, tokens, end: self.at() })
+        let behind = self.shown(self.peek());
+        let piece = Piece { text: self.text, at: self.start, tokens, end: self.at() };
+        Cursor { behind, ..Cursor::new(piece) }
     }
 
     /// Moves back to the first token that `part`, made by [`Self::until`] and at least begun, left unread.
@@ -410,11 +420,8 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
     a.to_lowercase() == b.to_lowercase()
 }
 
-/// What stands there, short and without secrets.
+/// A token, short and without secrets.
 fn describe(token: &TokenWithSpan) -> String {
-    if token.token == Token::EOF {
-        return END.to_owned();
-    }
     let text = match &token.token {
         Token::SingleQuotedString(text) => text.clone(),
         other => other.to_string(),

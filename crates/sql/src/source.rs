@@ -13,7 +13,7 @@ use std::any::TypeId;
 /// How many brackets may stand inside each other.
 const MAX_NESTING: usize = 120;
 /// How many words and operators may stand between two commas, over all brackets that are open.
-const MAX_DEPTH: usize = 6_000;
+const MAX_DEPTH: usize = 600_000;
 
 /// How characters become words: as DataFusion reads them, but the text of a comment stays a comment.
 ///

@@ -1,7 +1,7 @@
 //! INSERT, REPLACE, UPDATE, DELETE and DROP TABLE on one table each.
 
 use crate::clauses::same_table;
-use crate::error::SqlError;
+use crate::error::{SqlError, without_secrets};
 use crate::parser::{Cursor, same};
 use crate::statement::{Assignment, Delete, DropTable, Insert, OnConflict, Update};
 use keepfast_model::TableName;
@@ -90,7 +90,7 @@ impl Cursor<'_> {
             return Ok(());
         }
         if *on_conflict != OnConflict::Fail {
-            return Err(SqlError::Doubled { what: "rule for existing keys", name: "ON CONFLICT".into(), at });
+            return Err(SqlError::doubled("rule for existing keys", "ON CONFLICT", at));
         }
         if self.sees(&["ON"]) {
             return Err(self.unsupported("ON CONSTRAINT", "name the key's columns"));
@@ -132,15 +132,15 @@ impl Cursor<'_> {
             let is_alias = matches!((parts.as_slice(), alias), ([part], Some(alias)) if same(part, alias));
             if !is_own && !is_alias {
                 return Err(SqlError::Unsupported {
-                    what: format!("setting a column of '{}'", parts.join(".")),
+                    what: format!("setting a column of '{}'", without_secrets(&parts.join("."))),
                     instead: ONE_TABLE.into(),
                     at,
                 });
             }
             if !seen.insert(column.to_lowercase()) {
-                return Err(SqlError::Doubled { what: "column", name: column, at });
+                return Err(SqlError::doubled("column", &column, at));
             }
-            self.expect_token(&Token::Eq, &format!("'=' after the column '{column}'"))?;
+            self.expect_token(&Token::Eq, &format!("'=' after the column '{}'", without_secrets(&column)))?;
             let value = if self.accept(&["DEFAULT"]) { None } else { Some(self.expression()?) };
             set.push(Assignment { column, value });
             if !self.accept_token(&Token::Comma) {
@@ -236,7 +236,7 @@ impl Cursor<'_> {
             let at = self.at();
             let name = self.table_name()?;
             if names.iter().any(|n| same_table(n, &name)) {
-                return Err(SqlError::Doubled { what: "table", name: name.to_string(), at });
+                return Err(SqlError::doubled("table", &name.to_string(), at));
             }
             names.push(name);
             if !self.accept_token(&Token::Comma) {

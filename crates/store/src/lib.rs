@@ -1,7 +1,7 @@
 //! The trait family that every store implements, so that the engine sees a store only through it.
 //!
 //! A [`Store`] opens a [`Cut`](cut::OpenCut) over tables, reads partitions and changes at it, proves its own counts,
-//! and takes rows back through a [`Load`](load::Load). Capabilities are asked for, never guessed from a store's name.
+//! and takes rows back through a [`Load`]. Capabilities are asked for, never guessed from a store's name.
 //! Every implementation passes the suite in [`conformance`]; [`awkward`] is the store that is hardest on callers.
 
 pub mod awkward;

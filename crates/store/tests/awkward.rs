@@ -581,3 +581,27 @@ async fn a_load_with_a_key_twice_is_refused() {
     }
     assert!(matches!(load.finish(vec![(name(), parts)]).await, Err(StoreError::Row { .. })));
 }
+
+#[tokio::test]
+async fn what_a_physical_type_cannot_hold_travels_in_the_exact_column() {
+    use arrow::datatypes::{DataType, Field, Schema};
+    let schema = sample::plain();
+    let with_exact = |rows: &RecordBatch, exact: &[Option<&str>]| {
+        let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(keepfast_model::hidden::EXACT, DataType::Utf8, true)));
+        let mut columns = rows.columns().to_vec();
+        columns.push(Arc::new(StringArray::from(exact.to_vec())));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    };
+    let rows = with_exact(&sample::batch(&schema, 3, 1), &[None, Some("{\"2\":\"0000-00-00\"}"), None]);
+    let store = store(Awkwardness::default(), &schema, &rows);
+    let (at, before) = point(&store).await;
+    assert_eq!(before.difference(&RowSet::of(&schema, std::slice::from_ref(&rows)).unwrap()), None);
+    assert!(before.difference(&RowSet::of(&schema, &[sample::batch(&schema, 3, 1)]).unwrap()).is_some());
+    let update = with_exact(&sample::rows(&schema, 0..1, 2), &[Some("{\"3\":\"1e400\"}")]);
+    store.write(&name(), &Write::Upsert(update)).unwrap();
+    merges(&store, &at, &before).await;
+    let loaded = load(&store, LoadMode::Replace, rows.clone()).await;
+    let found = read_table(loaded.open_cut().await.unwrap().as_ref(), &name()).await.unwrap();
+    assert_eq!(found.difference(&before), None);
+}

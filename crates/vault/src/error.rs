@@ -120,6 +120,14 @@ pub enum VaultError {
         /// The contradiction.
         reason: String,
     },
+    /// Two places that should hold one vault hold different histories.
+    #[error("{path} is not what {url} has there")]
+    Diverged {
+        /// The object that differs.
+        path: String,
+        /// The vault that was to be copied.
+        url: String,
+    },
     /// The format has a place for it, and this program does not fill it.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -185,6 +193,7 @@ impl Coded for VaultError {
             Self::Record { .. } => 232,
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
+            Self::Diverged { .. } => 235,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -222,6 +231,9 @@ impl Coded for VaultError {
             Self::Unconfirmed { .. } => "Run `keepfast verify` on the backup before you rely on it.",
             Self::Pruned { .. } => "Run the same command again; it will write the objects anew.",
             Self::Record { .. } => "This is a defect of Keepfast; please report it with the code.",
+            Self::Diverged { .. } => {
+                "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
+            }
             Self::Unsupported { .. } => "Leave the option out.",
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
             Self::Objects(e) => return e.next_step(),

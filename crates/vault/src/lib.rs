@@ -9,6 +9,7 @@
 
 pub mod check;
 pub mod commit;
+pub mod copy;
 pub mod delta;
 pub mod environment;
 pub mod error;
@@ -26,6 +27,7 @@ mod seal;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind, Progress};
 pub use commit::{NewObject, Revalidate};
+pub use copy::CopyReport;
 pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;

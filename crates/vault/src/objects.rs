@@ -150,7 +150,7 @@ impl Vault {
         self.read_checked(name, entry.bytes, entry.stored).await
     }
 
-    async fn read_checked(&self, name: &str, size: ByteCount, stored: Hash256) -> Result<Bytes> {
+    pub(crate) async fn read_checked(&self, name: &str, size: ByteCount, stored: Hash256) -> Result<Bytes> {
         let bytes = self.target().get(name).await?;
         if bytes.len() as u64 != size.0 {
             let reason = format!("it has {} bytes instead of {}", bytes.len(), size.0);
@@ -173,7 +173,7 @@ impl Vault {
     }
 
     /// An object that a point names and that is not there is damage.
-    fn missing(&self, e: VaultError) -> VaultError {
+    pub(crate) fn missing(&self, e: VaultError) -> VaultError {
         match e {
             VaultError::Objects(keepfast_objects::ObjectsError::NotFound { path }) => {
                 VaultError::damaged(path, "it is missing")

@@ -292,3 +292,120 @@ async fn a_lost_delta_log_is_rebuilt_and_an_encrypted_table_has_none() {
     table.encryption = keepfast_model::point::Encryption::Full;
     assert!(matches!(vault.project_delta(&table, &base).await, Err(VaultError::Unsupported { .. })));
 }
+
+/// Everything that readers of a vault see.
+async fn seen(store: &InMemory) -> std::collections::BTreeMap<String, bytes::Bytes> {
+    let mut all = objects(store).await;
+    all.retain(|name, _| !name.contains("/_delta_log/") && !name.starts_with("staging/"));
+    all
+}
+
+#[tokio::test]
+async fn a_copy_is_the_same_vault_and_is_brought_up_to_date() {
+    let world = world(1);
+    let (store, vault) = new_vault(&world).await;
+    back_up(&vault, &backup("a"), "r1", &tables()).await.unwrap();
+    let other = Arc::new(InMemory::new());
+    let first = vault.copy_to(&memory(other.clone()), &()).await.unwrap();
+    assert_eq!((first.objects, first.kept, first.records), (7, 0, 1));
+    assert_eq!(seen(&other).await, seen(&store).await);
+    let more = [sample("orders", &["a", "e"], &["x"]), sample("items", &["c"], &[])];
+    back_up(&vault, &backup("a"), "r2", &more).await.unwrap();
+    let second = vault.copy_to(&memory(other.clone()), &()).await.unwrap();
+    assert_eq!((second.objects, second.kept, second.records), (2, 7, 1));
+    assert_eq!(seen(&other).await, seen(&store).await);
+    assert_eq!(vault.copy_to(&memory(other.clone()), &()).await.unwrap().objects, 0);
+    let copy = Vault::open(memory(other.clone())).await.unwrap();
+    assert_eq!(copy.id(), vault.id());
+    assert_readable(&copy, "a").await;
+    // Written to on its own, it is another history.
+    back_up(&copy, &backup("a"), "r3", &tables()).await.unwrap();
+    assert!(matches!(vault.copy_to(&memory(other), &()).await, Err(VaultError::Diverged { .. })));
+    let (stranger, _) = new_vault(&common::world(9)).await;
+    assert!(matches!(vault.copy_to(&memory(stranger), &()).await, Err(VaultError::Diverged { .. })));
+}
+
+#[tokio::test]
+async fn a_copy_that_was_cut_off_goes_on() {
+    let world = world(1);
+    let (store, vault) = new_vault(&world).await;
+    back_up(&vault, &backup("a"), "r1", &tables()).await.unwrap();
+    back_up(&vault, &backup("a"), "r2", &[sample("orders", &["a", "e"], &[])]).await.unwrap();
+    let counted = Faulty::new(Arc::new(InMemory::new()), u64::MAX, Fault::DiesBefore);
+    vault.copy_to(&memory(counted.clone()), &()).await.unwrap();
+    for fault in [Fault::DiesBefore, Fault::DiesAfter, Fault::LosesAnswer] {
+        for at in 0..counted.operations() {
+            let other = Arc::new(InMemory::new());
+            let _ = vault.copy_to(&memory(Faulty::new(other.clone(), at, fault)), &()).await;
+            vault.copy_to(&memory(other.clone()), &()).await.unwrap();
+            assert_eq!(seen(&other).await, seen(&store).await, "{fault:?} at {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn damage_is_not_copied() {
+    let world = world(1);
+    let (store, vault) = new_vault(&world).await;
+    back_up(&vault, &backup("a"), "r1", &tables()).await.unwrap();
+    let name = objects(&*store).await.into_keys().find(|n| n.contains("/segments/")).unwrap();
+    tamper(&*store, &name, Some("rot".into())).await;
+    let other = Arc::new(InMemory::new());
+    let error = vault.copy_to(&memory(other.clone()), &()).await.unwrap_err();
+    assert!(matches!(&error, VaultError::Damaged { path, .. } if path.ends_with(&name)), "{error}");
+    assert!(matches!(Vault::open(memory(other)).await, Err(VaultError::NotAVault { .. })));
+}
+
+#[tokio::test]
+async fn a_segment_stored_under_another_name_is_the_same_parquet_file_to_its_readers() {
+    use arrow::array::{Int32Array, RecordBatch, StringArray};
+    use keepfast_format::{
+        Domain, Manifest, ManifestKind, SegmentWriter, Splitter, WriterProfile, read_segment,
+    };
+    let world = world(1);
+    let (_store, vault) = new_vault(&world).await;
+    let (mut point, _) = write_point(&vault, &backup("a"), "r1", &[sample("t", &[], &[])]).await.unwrap();
+    let (schema, table) = (Arc::new(schema()), &mut point.tables[0]);
+    let ids: Vec<i32> = (0..5_000).collect();
+    let names: Vec<_> = ids.iter().map(|i| (i % 7 != 0).then(|| format!("name {i}"))).collect();
+    let columns: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(Int32Array::from(ids)), Arc::new(StringArray::from(names))];
+    let batch = RecordBatch::try_new(schema.physical(), columns).unwrap();
+    let mut splitter = Splitter::new(schema.clone(), 1_024);
+    let mut chunks = splitter.push(batch.clone()).unwrap();
+    chunks.extend(splitter.finish().unwrap());
+    let profile = Arc::new(WriterProfile::choose(&schema, &[batch], 1_024));
+    let domain = Domain::plain(table.id.clone());
+    let writer = SegmentWriter::new(schema.clone(), profile.clone(), domain, vault.identity_key());
+    let mut entries = vec![];
+    for chunk in &chunks {
+        let segment = writer
+            .encode(writer.identity(chunk).unwrap(), &keepfast_model::ShardId("0".into()), chunk)
+            .unwrap();
+        vault.put_segment(&table.id, &segment).await.unwrap();
+        entries.push(segment.entry);
+    }
+    let page = Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, entries).remove(0);
+    table.base = vec![vault.put_manifest(&page).await.unwrap().0];
+    (table.digest.rows, table.certificate.rows) = (5_000, 5_000);
+    let commit = async |point: keepfast_model::BackupPoint| {
+        vault.commit(vec![Record::Point(Box::new(point))], &[], &()).await.unwrap();
+    };
+    let rows = async || {
+        let point = vault.latest(&backup("a")).await.unwrap();
+        let table = &point.tables[0];
+        let mut all = vec![];
+        for entry in &vault.read_manifests(table).await.unwrap().base[0].segments {
+            let file = vault.read_segment(&table.id, entry).await.unwrap();
+            all.extend(read_segment(file, &schema, None, 512).unwrap().map(Result::unwrap));
+        }
+        (table.base.clone(), arrow::compute::concat_batches(&schema.physical(), &all).unwrap())
+    };
+    commit(point.clone()).await;
+    let (first, before) = rows().await;
+    vault.drop_backup(&backup("a"), DAY).await.unwrap();
+    commit(point).await;
+    let (second, after) = rows().await;
+    assert_ne!(first, second);
+    assert_eq!(before, after);
+}

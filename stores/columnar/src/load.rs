@@ -74,7 +74,16 @@ struct Merged {
 pub struct ColumnarLoad {
     store: ColumnarStore,
     token: Token,
-    finished: Mutex<Option<Vec<Finished>>>,
+    state: Mutex<State>,
+}
+
+/// How far it is, as this process knows.
+#[derive(Debug)]
+enum State {
+    Open,
+    Finished(Vec<Finished>),
+    /// The answer, for a caller that asks again.
+    Published(Published),
 }
 
 impl ColumnarLoad {
@@ -100,7 +109,7 @@ impl ColumnarLoad {
             target_rows: store.shared.options.target_rows,
             tables,
         };
-        Ok(Self { store: store.clone(), token, finished: Mutex::new(None) })
+        Ok(Self { store: store.clone(), token, state: Mutex::new(State::Open) })
     }
 
     pub(crate) fn attach(store: &ColumnarStore, token: &serde_json::Value) -> Result<Self> {
@@ -108,7 +117,7 @@ impl ColumnarLoad {
             store: store.shared.url(),
             what: format!("go on with this load: its token cannot be read ({e})"),
         })?;
-        Ok(Self { store: store.clone(), token, finished: Mutex::new(None) })
+        Ok(Self { store: store.clone(), token, state: Mutex::new(State::Open) })
     }
 
     fn table(&self, name: &TableName) -> Result<&TokenTable> {
@@ -284,13 +293,13 @@ impl Load for ColumnarLoad {
                 parts.iter().filter(|(t, _)| folded(t) == name).flat_map(|(_, p)| p.clone()).collect();
             finished.push(self.finish_table(table, of_table).await?);
         }
-        *self.finished.lock().await = Some(finished);
+        *self.state.lock().await = State::Finished(finished);
         Ok(())
     }
 
     async fn open_cut(&self) -> Result<Arc<dyn OpenCut>> {
-        let finished = self.finished.lock().await;
-        let tables = finished.as_ref().ok_or_else(|| self.not_finished())?;
+        let state = self.state.lock().await;
+        let State::Finished(tables) = &*state else { return Err(self.not_finished()) };
         let versions = self
             .token
             .tables
@@ -313,8 +322,12 @@ impl Load for ColumnarLoad {
     }
 
     async fn publish(&self) -> Result<Published> {
-        let mut guard = self.finished.lock().await;
-        let finished = guard.as_mut().ok_or_else(|| self.not_finished())?;
+        let mut state = self.state.lock().await;
+        let finished = match &mut *state {
+            State::Open => return Err(self.not_finished()),
+            State::Finished(finished) => finished,
+            State::Published(published) => return Ok(published.clone()),
+        };
         let shared = &self.store.shared;
         let writer = WriterId::random();
         let _turn = shared.turn.acquire().await;
@@ -360,6 +373,7 @@ impl Load for ColumnarLoad {
                 serde_json::to_value(&steps).map_err(|e| fault::damaged("an undo token", e.to_string()))?,
             );
             if shared.try_commit(&head, next).await?.is_some() {
+                *state = State::Published(published.clone());
                 return Ok(published);
             }
         }
@@ -367,7 +381,7 @@ impl Load for ColumnarLoad {
 
     async fn abandon(&self) -> Result<()> {
         // What other processes still write there is swept later.
-        *self.finished.lock().await = None;
+        *self.state.lock().await = State::Open;
         let place = &self.store.shared.place;
         let head = self.store.shared.head().await?;
         for table in self.token.tables.iter().filter(|t| head.by_id(&t.id).is_none()) {

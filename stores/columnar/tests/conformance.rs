@@ -18,7 +18,7 @@ struct InFolder {
 impl InFolder {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let store = common::store_in(folder.path());
+        let store = common::middling_in(folder.path());
         Self { folder, store }
     }
 }
@@ -30,7 +30,7 @@ impl Fixture for InFolder {
     }
 
     fn elsewhere(&self) -> Arc<dyn Store> {
-        Arc::new(common::store_in(self.folder.path()))
+        Arc::new(common::middling_in(self.folder.path()))
     }
 
     async fn create_table(&self, table: &TableName, schema: &TableSchema) -> Result<()> {

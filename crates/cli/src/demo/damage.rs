@@ -36,7 +36,9 @@ impl Damage {
     /// [`CliError::File`] when the file cannot be written.
     pub fn put_back(mut self) -> Result<(), CliError> {
         match self.right.take() {
-            Some(right) => std::fs::write(&self.path, right).map_err(|e| CliError::file("write", &self.path, e)),
+            Some(right) => {
+                std::fs::write(&self.path, right).map_err(|e| CliError::file("write", &self.path, e))
+            }
             None => Ok(()),
         }
     }
@@ -66,7 +68,9 @@ pub fn largest_segment(vault: &Path) -> Result<PathBuf, CliError> {
             let path = entry.path();
             if about.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "parquet") && largest.as_ref().is_none_or(|(n, _)| about.len() > *n) {
+            } else if path.extension().is_some_and(|e| e == "parquet")
+                && largest.as_ref().is_none_or(|(n, _)| about.len() > *n)
+            {
                 largest = Some((about.len(), path));
             }
         }

@@ -2,7 +2,8 @@
 
 use crate::error::CliError;
 use arrow::array::{
-    ArrayRef, Decimal128Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, Decimal128Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 use keepfast_model::{ColumnType, ModelError, RunId, TableName, TableSchema};
@@ -20,12 +21,23 @@ const SEED: u64 = 42;
 const FIRST: i64 = 1_767_225_600_000_000;
 
 const CITIES: [&str; 12] = [
-    "Amsterdam", "Berlin", "Cairo", "Hangzhou", "Lagos", "Lima", "London", "Mumbai", "New York", "Osaka", "Paris", "Sydney",
+    "Amsterdam",
+    "Berlin",
+    "Cairo",
+    "Hangzhou",
+    "Lagos",
+    "Lima",
+    "London",
+    "Mumbai",
+    "New York",
+    "Osaka",
+    "Paris",
+    "Sydney",
 ];
 const STATUSES: [&str; 4] = ["new", "paid", "shipped", "delivered"];
 const WORDS: [&str; 16] = [
-    "leave", "at", "the", "door", "call", "before", "delivery", "gift", "wrap", "fragile", "second", "floor", "ring",
-    "twice", "no", "bag",
+    "leave", "at", "the", "door", "call", "before", "delivery", "gift", "wrap", "fragile", "second", "floor",
+    "ring", "twice", "no", "bag",
 ];
 
 /// Columns and key of the sample table.

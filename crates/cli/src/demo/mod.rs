@@ -71,12 +71,14 @@ impl Demo<'_> {
     }
 
     async fn make(&mut self) -> Result<Totals, CliError> {
-        self.script.step(&format!("A table: {} orders in the embedded Table Store", human::count(self.rows)))?;
+        self.script
+            .step(&format!("A table: {} orders in the embedded Table Store", human::count(self.rows)))?;
         let store = self.app.stores().open(&StoreSpec::Embedded).await?;
         data::load(store.as_ref(), &TableName::bare(TABLE), self.rows, self.app.threads()).await?;
         self.query("SELECT * FROM orders ORDER BY id LIMIT 3").await?;
         let totals = self.query(TOTALS).await?;
-        self.script.expect(totals.first() == Some(&self.rows.to_string()), || format!("the table has {totals:?}"))?;
+        self.script
+            .expect(totals.first() == Some(&self.rows.to_string()), || format!("the table has {totals:?}"))?;
         self.script.shown(format!("{} orders made and loaded", human::count(self.rows)))?;
         Ok(totals)
     }
@@ -85,11 +87,17 @@ impl Demo<'_> {
         self.script.step("A backup")?;
         let report = self.back_up().await?;
         let table = &report.tables[0];
-        self.script.expect(table.rows == self.rows && table.mode == WriteMode::Full, || "it is not full".into())?;
-        let proof = match table.certificate.kind {
-            ProofKind::Source => "the store's own count and checksums agree with what was read",
-            ProofKind::Log => "a gapless log from a certified base says that it is complete",
-            ProofKind::Own => "only our own count says that it is complete",
+        self.script
+            .expect(table.rows == self.rows && table.mode == WriteMode::Full, || "it is not full".into())?;
+        let proof = match (table.certificate.kind, table.certificate.content_percent) {
+            (ProofKind::Source, 0) => "the store's own count agrees with what was read".into(),
+            (ProofKind::Source, percent) => {
+                format!(
+                    "the store's own count, and its own checksums of {percent} % of the rows, agree with what was read"
+                )
+            }
+            (ProofKind::Log, _) => "a gapless log from a certified base says so".into(),
+            (ProofKind::Own, _) => "our own count alone says so".to_owned(),
         };
         self.script.shown(format!("{} is complete: {proof}", report.point))?;
         Ok(report)
@@ -109,8 +117,12 @@ impl Demo<'_> {
         let report = self.app.engine().diff(&request).await?;
         self.script.report(&report)?;
         let all = report.changed == self.rows && report.only_left + report.only_right == 0;
-        self.script.expect(all, || format!("{} of {} rows are reported as changed", report.changed, self.rows))?;
-        self.script.shown(format!("all {} changed rows are found, with the columns that changed", human::count(self.rows)))
+        self.script
+            .expect(all, || format!("{} of {} rows are reported as changed", report.changed, self.rows))?;
+        self.script.shown(format!(
+            "all {} changed rows are found, with the columns that changed",
+            human::count(self.rows)
+        ))
     }
 
     async fn restore(&mut self) -> Result<(), CliError> {
@@ -146,7 +158,8 @@ impl Demo<'_> {
         self.script.expect(report.ok, || "the live table differs from the restore point".into())?;
         let now = self.query(TOTALS).await?;
         self.script.expect(now == *before, || format!("the totals were {before:?} and are {now:?}"))?;
-        self.script.shown("every row of the live table was read and compared with the backup: all are equal".into())
+        self.script
+            .shown("every row of the live table was read and compared with the backup: all are equal".into())
     }
 
     async fn increment(&mut self, first: &BackupReport) -> Result<(), CliError> {
@@ -160,7 +173,9 @@ impl Demo<'_> {
         self.change(&update, some).await?;
         let second = self.back_up().await?;
         let (old, new) = (&first.tables[0], &second.tables[0]);
-        self.script.expect(new.mode == WriteMode::Incremental, || format!("it was written as a new base: {}", new.why))?;
+        self.script.expect(new.mode == WriteMode::Incremental, || {
+            format!("it was written as a new base: {}", new.why)
+        })?;
         self.script.expect(new.rows == self.rows, || format!("{} holds {} rows", second.point, new.rows))?;
         let share = new.bytes_new.0 as f64 / old.bytes_new.0.max(1) as f64 * 100.0;
         self.script.expect(share < 50.0, || format!("it wrote {share:.1} % of the first one's bytes"))?;
@@ -177,15 +192,21 @@ impl Demo<'_> {
 
     async fn past(&mut self, before: &Totals) -> Result<(), CliError> {
         self.script.step("Ask the backup, without restoring it")?;
-        let now = self.query("SELECT status, count(*) AS orders FROM orders GROUP BY status ORDER BY status").await?;
-        self.script.expect(now.iter().any(|v| v == "returned"), || "the live table has no returned orders".into())?;
+        let now = self
+            .query("SELECT status, count(*) AS orders FROM orders GROUP BY status ORDER BY status")
+            .await?;
+        self.script
+            .expect(now.iter().any(|v| v == "returned"), || "the live table has no returned orders".into())?;
         let then = self
             .query(&format!(
                 "SELECT status, count(*) AS orders FROM backup('{BACKUP}', '{TABLE}', '1') GROUP BY status ORDER BY status"
             ))
             .await?;
-        self.script.expect(!then.iter().any(|v| v == "returned"), || "the first point has returned orders".into())?;
-        let past = format!("SELECT count(*) AS orders, sum(amount) AS revenue FROM backup('{BACKUP}', '{TABLE}', '1')");
+        self.script
+            .expect(!then.iter().any(|v| v == "returned"), || "the first point has returned orders".into())?;
+        let past = format!(
+            "SELECT count(*) AS orders, sum(amount) AS revenue FROM backup('{BACKUP}', '{TABLE}', '1')"
+        );
         let totals = self.query(&past).await?;
         self.script.expect(totals == *before, || format!("the totals were {before:?} and are {totals:?}"))?;
         self.script.shown("the first restore point answers as the table was then".into())
@@ -195,7 +216,11 @@ impl Demo<'_> {
         self.script.step("A disk lies: one bit of one stored file is flipped")?;
         let file = largest_segment(&self.app.data().join("vault"))?;
         let damage = Damage::flip(&file)?;
-        self.script.text(&format!("   (byte {} of {})", human::count(damage.offset as u64), damage.path.display()))?;
+        self.script.text(&format!(
+            "   (byte {} of {})",
+            human::count(damage.offset as u64),
+            damage.path.display()
+        ))?;
         self.script.command(&format!("keepfast verify {BACKUP}"))?;
         let found = self.verify(Level::Checksum).await?;
         self.script.report(&found)?;
@@ -208,25 +233,29 @@ impl Demo<'_> {
         let healed = self.verify(Level::Checksum).await?;
         self.script.report(&healed)?;
         self.script.expect(healed.ok, || "the vault is still damaged".into())?;
-        self.script.shown("the damaged file is named, with the tables and points that need it (exit code 3)".into())
+        self.script
+            .shown("the damaged file is named, with the tables and points that need it (exit code 3)".into())
     }
 
     fn closing(&self, place: &Place) -> Result<(), CliError> {
         let seconds = self.script.seconds();
         if self.app.out.json {
             let kept = (!place.is_removed()).then(|| place.path().display().to_string());
-            let document = json!({"rows": self.rows, "steps": self.script.steps, "seconds": seconds, "kept": kept});
+            let document =
+                json!({"rows": self.rows, "steps": self.script.steps, "seconds": seconds, "kept": kept});
             return self.app.out.line("", &document);
         }
         self.script.text(&format!("\nShown in {}:", human::seconds(seconds)))?;
         for step in &self.script.steps {
             self.script.text(&format!("  {:>8}  {}", human::seconds(step.seconds), step.shown))?;
         }
-        let next = "Next: `keepfast sql` opens a shell, `keepfast import FILE --into TABLE` loads your own rows.";
+        let next =
+            "Next: `keepfast sql` opens a shell, `keepfast import FILE --into TABLE` loads your own rows.";
         self.script.text(&format!("\n{next}"))?;
         if !place.is_removed() {
             let data = place.path().display();
-            self.script.text(&format!("Everything is in {data}; try `keepfast --data {data} show {BACKUP}`."))?;
+            self.script
+                .text(&format!("Everything is in {data}; try `keepfast --data {data} show {BACKUP}`."))?;
         }
         Ok(())
     }

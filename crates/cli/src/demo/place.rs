@@ -16,11 +16,16 @@ impl Place {
     /// # Errors
     /// Wrong use when the folder to keep holds something, [`CliError::File`] when it cannot be made.
     pub fn new(keep: Option<PathBuf>) -> Result<Self, CliError> {
-        let make = |path: &Path| std::fs::create_dir_all(path).map_err(|e| CliError::file("make the folder", path, e));
+        let make = |path: &Path| {
+            std::fs::create_dir_all(path).map_err(|e| CliError::file("make the folder", path, e))
+        };
         if let Some(path) = keep {
             let holds = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some());
             if holds {
-                return Err(CliError::usage(format!("--keep takes a new folder, and {} holds something", path.display())));
+                return Err(CliError::usage(format!(
+                    "--keep takes a new folder, and {} holds something",
+                    path.display()
+                )));
             }
             make(&path)?;
             return Ok(Self { path, remove: false });

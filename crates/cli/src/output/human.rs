@@ -38,7 +38,11 @@ pub fn seconds(s: f64) -> String {
         return format!("{s:.2} s");
     }
     let whole = s.round() as u64;
-    if whole < 3600 { format!("{} min {} s", whole / 60, whole % 60) } else { format!("{} h {} min", whole / 3600, whole % 3600 / 60) }
+    if whole < 3600 {
+        format!("{} min {} s", whole / 60, whole % 60)
+    } else {
+        format!("{} h {} min", whole / 3600, whole % 3600 / 60)
+    }
 }
 
 /// Bytes in a time: `120.0 MiB/s`.
@@ -55,7 +59,8 @@ pub fn time(at: Timestamp) -> String {
 /// are shown as escapes.
 pub fn safe(text: &str) -> String {
     let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(steers) {
         return text.to_owned();

@@ -27,7 +27,12 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, EngineError>>;
 ///
 /// # Errors
 /// The engine's, `Interrupted` when `cancel` was asked, and those of the writer.
-pub async fn write_table(out: &mut (dyn Write + Send), schema: &SchemaRef, mut batches: Batches, cancel: &Cancel) -> Result<u64, CliError> {
+pub async fn write_table(
+    out: &mut (dyn Write + Send),
+    schema: &SchemaRef,
+    mut batches: Batches,
+    cancel: &Cancel,
+) -> Result<u64, CliError> {
     let columns: Vec<(String, Side)> = schema
         .fields()
         .iter()
@@ -71,13 +76,15 @@ pub async fn write_table(out: &mut (dyn Write + Send), schema: &SchemaRef, mut b
 ///
 /// # Errors
 /// As [`write_table`]. What was written then is still one whole document.
-pub async fn write_object(out: &mut (dyn Write + Send), schema: &SchemaRef, mut batches: Batches, cancel: &Cancel) -> Result<u64, CliError> {
+pub async fn write_object(
+    out: &mut (dyn Write + Send),
+    schema: &SchemaRef,
+    mut batches: Batches,
+    cancel: &Cancel,
+) -> Result<u64, CliError> {
     let schema = with_unique_names(schema);
-    let columns: Vec<_> = schema
-        .fields()
-        .iter()
-        .map(|f| serde_json::json!({"name": f.name(), "type": type_name(f)}))
-        .collect();
+    let columns: Vec<_> =
+        schema.fields().iter().map(|f| serde_json::json!({"name": f.name(), "type": type_name(f)})).collect();
     out.write_all(b"{\"columns\":")?;
     write_json(out, &columns)?;
     out.write_all(b",\"rows\":[")?;
@@ -192,7 +199,9 @@ mod tests {
             vec![
                 Arc::new(Int64Array::from(vec![Some(1), None])),
                 Arc::new(StringArray::from(vec![Some("a\n\"b\""), Some("")])),
-                Arc::new(Decimal128Array::from(vec![Some(110), None]).with_precision_and_scale(10, 2).unwrap()),
+                Arc::new(
+                    Decimal128Array::from(vec![Some(110), None]).with_precision_and_scale(10, 2).unwrap(),
+                ),
             ],
         )
         .unwrap()
@@ -205,7 +214,9 @@ mod tests {
     #[tokio::test]
     async fn json_of_several_batches_is_one_document_with_unique_names() {
         let mut out = vec![];
-        let n = write_object(&mut out, &batch().schema(), stream(vec![batch(), batch()]), &Cancel::default()).await.unwrap();
+        let n = write_object(&mut out, &batch().schema(), stream(vec![batch(), batch()]), &Cancel::default())
+            .await
+            .unwrap();
         assert_eq!(n, 4);
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(json["rows"].as_array().unwrap().len(), 4);
@@ -235,7 +246,8 @@ mod tests {
         let cancel = Cancel::default();
         cancel.cancel();
         let mut out = vec![];
-        let error = write_object(&mut out, &batch().schema(), stream(vec![batch()]), &cancel).await.unwrap_err();
+        let error =
+            write_object(&mut out, &batch().schema(), stream(vec![batch()]), &cancel).await.unwrap_err();
         assert!(matches!(error, CliError::Engine(EngineError::Interrupted)));
         serde_json::from_slice::<serde_json::Value>(&out).unwrap();
     }

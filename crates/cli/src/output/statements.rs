@@ -81,7 +81,9 @@ pub async fn write_object(
     };
     write!(out, "{{\"statement\":{number},\"kind\":\"{kind}\",\"result\":")?;
     let ended = match outcome {
-        Outcome::Rows { schema, batches } => rows::write_object(out, &schema, batches, cancel).await.map(|_| Exit::Done),
+        Outcome::Rows { schema, batches } => {
+            rows::write_object(out, &schema, batches, cancel).await.map(|_| Exit::Done)
+        }
         Outcome::Changed { verb, rows } => result(out, &serde_json::json!({"verb": verb, "rows": rows})),
         Outcome::Done(message) => result(out, &serde_json::json!({"message": message})),
         Outcome::Backup(outcome) => {

@@ -59,7 +59,7 @@ impl Report for BackupReport {
         }
         grid.write(out, "")?;
         for t in self.tables.iter().filter(|t| !t.why.is_empty()) {
-            writeln!(out, " {}: {} because {}", t.table, mode(t.mode), t.why)?;
+            writeln!(out, " {} is {}: {}", t.table, mode(t.mode), t.why)?;
         }
         writeln!(
             out,
@@ -139,7 +139,8 @@ impl Report for BackupPlan {
 
 impl Report for RestoreReport {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut grid = Grid::new([("table", Left), ("rows", Right), ("digest", Left), ("replaced table kept as", Left)]);
+        let mut grid =
+            Grid::new([("table", Left), ("rows", Right), ("digest", Left), ("replaced table kept as", Left)]);
         for t in &self.tables {
             grid.row([
                 t.table.to_string(),
@@ -156,7 +157,11 @@ impl Report for RestoreReport {
             human::seconds(self.seconds),
             human::seconds(self.verify_seconds)
         )?;
-        writeln!(out, "restore id {} (`keepfast undo {}` puts back what was there)", self.restore, self.restore)
+        writeln!(
+            out,
+            "restore id {} (`keepfast undo {}` puts back what was there)",
+            self.restore, self.restore
+        )
     }
 }
 

@@ -20,15 +20,27 @@ impl Report for VerifyReport {
             )?;
         }
         if !self.tables.is_empty() {
-            let mut grid = Grid::new([("table", Left), ("against", Left), ("recorded, vault, live", Left), ("result", Left)]);
+            let mut grid =
+                Grid::new([("table", Left), ("rows and digest", Left), ("of", Left), ("result", Left)]);
             for t in &self.tables {
-                let agree = |equal: bool| if equal { "" } else { "  ≠" };
-                grid.row([t.table.to_string(), t.against.clone(), t.recorded.to_string(), String::new()]);
-                grid.row([String::new(), String::new(), format!("{}{}", t.vault, agree(t.vault == t.recorded)), String::new()]);
-                let live = t.live.map_or_else(|| "-".into(), |d| format!("{d}{}", agree(d == t.recorded)));
-                grid.row([String::new(), String::new(), live, if t.equal { "equal" } else { "DIFFERENT" }.into()]);
+                let says = |equal: bool| if equal { "equal" } else { "DIFFERENT" }.to_owned();
+                let table = t.table.to_string();
+                grid.row([table, t.recorded.to_string(), "the point's record".into(), String::new()]);
+                grid.row([
+                    String::new(),
+                    t.vault.to_string(),
+                    "the vault's rows, read now".into(),
+                    says(t.vault == t.recorded),
+                ]);
+                if let Some(live) = t.live {
+                    let of = format!("the rows of {}, read now", t.against);
+                    grid.row([String::new(), live.to_string(), of, says(live == t.recorded)]);
+                }
             }
             grid.write(out, "")?;
+            for t in self.tables.iter().filter(|t| !t.equal && t.differences.is_none()) {
+                writeln!(out, " {} is NOT as its point says", t.table)?;
+            }
             for t in &self.tables {
                 if let Some(differences) = t.differences.as_ref().filter(|d| !d.is_same()) {
                     writeln!(out)?;
@@ -38,8 +50,8 @@ impl Report for VerifyReport {
         }
         let level = match self.level {
             Level::Checksum => "every stored byte, record and key file",
-            Level::Compare => "digests of all rows, computed anew",
-            Level::Content => "every row",
+            Level::Compare => "digests of all rows",
+            Level::Content => "every row, one by one,",
         };
         writeln!(
             out,
@@ -64,7 +76,8 @@ fn list(names: &[String]) -> String {
 impl Report for DiffReport {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         if !self.rows.is_empty() {
-            let mut grid = Grid::new([("row", Left), ("key", Left), ("column", Left), ("left", Left), ("right", Left)]);
+            let mut grid =
+                Grid::new([("row", Left), ("key", Left), ("column", Left), ("left", Left), ("right", Left)]);
             let null = |value: &Option<String>| value.clone().unwrap_or_else(|| "NULL".into());
             for row in &self.rows {
                 let mut head = [kind(row.kind).to_owned(), row.key.clone()];
@@ -137,7 +150,10 @@ mod tests {
         report.write_text(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[2].split_whitespace().collect::<Vec<_>>(), ["changed", "id", "=", "1", "a", "x", "NULL"]);
+        assert_eq!(
+            lines[2].split_whitespace().collect::<Vec<_>>(),
+            ["changed", "id", "=", "1", "a", "x", "NULL"]
+        );
         assert_eq!(lines[3].split_whitespace().collect::<Vec<_>>(), ["b", "1", "2"]);
         assert_eq!(lines[4], " … and 2 more");
         assert_eq!(lines[5], "left is b@1, right is t: 3 changed, 0 only left, 0 only right, 7 the same");

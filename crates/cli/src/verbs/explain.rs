@@ -14,13 +14,15 @@ include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
 pub fn run(app: &App, args: ExplainArgs) -> Result<Exit, CliError> {
     let Some(code) = args.code else {
-        let list: Vec<_> = PAGES.iter().map(|(n, p)| json!({"code": Code(*n).to_string(), "title": title(p)})).collect();
+        let list: Vec<_> =
+            PAGES.iter().map(|(n, p)| json!({"code": Code(*n).to_string(), "title": title(p)})).collect();
         app.out.show(&AllCodes, &list)?;
         return Ok(Exit::Done);
     };
     let page = number(&code).and_then(|n| PAGES.iter().find(|(known, _)| *known == n));
     let Some((n, text)) = page else { return Err(CliError::NoPage { code: human::safe(&code) }) };
-    app.out.line(text.trim_end(), &json!({"code": Code(*n).to_string(), "title": title(text), "text": text}))?;
+    app.out
+        .line(text.trim_end(), &json!({"code": Code(*n).to_string(), "title": title(text), "text": text}))?;
     Ok(Exit::Done)
 }
 

@@ -21,7 +21,11 @@ pub async fn run(app: &App, args: ExportArgs) -> Result<Exit, CliError> {
     let rows = app.engine().export(&args.table, &args.to, &options).await?;
     let seconds = began.elapsed().as_secs_f64();
     let file = args.to.display().to_string();
-    let line = format!("exported {} of {} to {file} in {}", human::rows(rows), args.table, human::seconds(seconds));
-    app.out.line(&line, &json!({"table": args.table.to_string(), "file": file, "rows": rows, "seconds": seconds}))?;
+    let line =
+        format!("exported {} of {} to {file} in {}", human::rows(rows), args.table, human::seconds(seconds));
+    app.out.line(
+        &line,
+        &json!({"table": args.table.to_string(), "file": file, "rows": rows, "seconds": seconds}),
+    )?;
     Ok(Exit::Done)
 }

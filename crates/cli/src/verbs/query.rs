@@ -12,7 +12,10 @@ use std::time::Instant;
 pub async fn run(app: &App, args: QueryArgs) -> Result<Exit, CliError> {
     let statements = keepfast_sql::parse(&args.sql)?;
     let [statement] = &statements[..] else {
-        return Err(CliError::usage(format!("query takes one SELECT, and {} statements were given", statements.len())));
+        return Err(CliError::usage(format!(
+            "query takes one SELECT, and {} statements were given",
+            statements.len()
+        )));
     };
     if !matches!(statement.statement, keepfast_sql::Statement::Query(_)) {
         return Err(CliError::Arguments {

@@ -15,7 +15,9 @@ pub async fn run(app: &App, args: SqlArgs) -> Result<Exit, CliError> {
     let text = match (args.command, args.file) {
         (Some(text), _) => text,
         (None, Some(path)) => std::fs::read_to_string(&path).map_err(|e| CliError::file("read", &path, e))?,
-        (None, None) if args.interactive || std::io::stdin().is_terminal() => return crate::shell::run(app).await,
+        (None, None) if args.interactive || std::io::stdin().is_terminal() => {
+            return crate::shell::run(app).await;
+        }
         (None, None) => {
             let mut text = String::new();
             std::io::stdin()
@@ -26,7 +28,11 @@ pub async fn run(app: &App, args: SqlArgs) -> Result<Exit, CliError> {
     };
     let parsed = keepfast_sql::parse(&text)?;
     let engine = app.engine_with(WorkersArg::Threads, app.interrupt.current());
-    if app.out.json { all_as_json(app, &engine, &parsed).await } else { all_as_text(app, &engine, &parsed).await }
+    if app.out.json {
+        all_as_json(app, &engine, &parsed).await
+    } else {
+        all_as_text(app, &engine, &parsed).await
+    }
 }
 
 /// An error while statements ran is a failure, whatever it says: something may have been done before it.

@@ -19,7 +19,8 @@ pub async fn run(app: &App, verb: VaultVerb) -> Result<Exit, CliError> {
         VaultVerb::Init { url } => {
             let target = open_target(&location(app, url)).map_err(VaultError::from)?;
             let vault = Vault::create(target, &CreateOptions::default()).await?;
-            let made = Made { vault: vault.url().to_owned(), id: vault.id().to_string(), created: vault.created() };
+            let made =
+                Made { vault: vault.url().to_owned(), id: vault.id().to_string(), created: vault.created() };
             app.out.report(&made)?;
         }
         VaultVerb::Info { url } => {
@@ -28,7 +29,9 @@ pub async fn run(app: &App, verb: VaultVerb) -> Result<Exit, CliError> {
             let records = vault.log().await?.head().map_or(0, |(seq, _)| seq.0);
             let (mut objects, mut bytes) = (0, 0);
             let mut all = vault.target().list_stream("");
-            while let Some(object) = futures::TryStreamExt::try_next(&mut all).await.map_err(VaultError::from)? {
+            while let Some(object) =
+                futures::TryStreamExt::try_next(&mut all).await.map_err(VaultError::from)?
+            {
                 objects += 1;
                 bytes += object.bytes;
             }

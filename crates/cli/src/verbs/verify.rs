@@ -10,7 +10,8 @@ use keepfast_engine::api::VerifyRequest;
 
 pub async fn run(app: &App, args: VerifyArgs) -> Result<Exit, CliError> {
     // A table to compare with asks for a comparison.
-    let level = args.level.unwrap_or(if args.against.is_some() { LevelArg::Compare } else { LevelArg::Checksum });
+    let level =
+        args.level.unwrap_or(if args.against.is_some() { LevelArg::Compare } else { LevelArg::Checksum });
     if matches!(level, LevelArg::Checksum) && args.against.is_some() {
         return Err(CliError::usage("--against compares rows; use it with --level compare or content"));
     }

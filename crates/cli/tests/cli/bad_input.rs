@@ -49,7 +49,11 @@ fn names_that_no_backup_has_are_wrong_use() {
 #[test]
 fn an_error_is_one_document_with_json() {
     let folder = Folder::new();
-    for args in [&["restore", "t", "--from", "nothing", "--json"][..], &["backup", "--json"], &["sql", "--json", "-c", "SELEC"]] {
+    for args in [
+        &["restore", "t", "--from", "nothing", "--json"][..],
+        &["backup", "--json"],
+        &["sql", "--json", "-c", "SELEC"],
+    ] {
         let run = folder.run(args);
         assert!(run.code == 1 || run.code == 2, "{run:?}");
         let error = document(&run.err);
@@ -80,7 +84,11 @@ fn a_script_with_a_mistake_does_nothing() {
 #[test]
 fn statements_stop_at_the_first_error_and_what_was_done_before_stays() {
     let folder = Folder::with_example();
-    let run = folder.run(&["sql", "-c", "DELETE FROM example WHERE id = 1; SELECT * FROM nothing; DELETE FROM example"]);
+    let run = folder.run(&[
+        "sql",
+        "-c",
+        "DELETE FROM example WHERE id = 1; SELECT * FROM nothing; DELETE FROM example",
+    ]);
     assert_eq!(run.code, 1, "{run:?}");
     run.assert_error();
     assert!(run.out.contains("1 row deleted"), "{run:?}");

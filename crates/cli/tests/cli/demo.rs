@@ -36,7 +36,10 @@ fn a_kept_demo_can_be_used_and_its_document_lists_the_steps() {
     assert_eq!(report["steps"].as_array().unwrap().len(), 9);
     assert_eq!(report["rows"], 10000);
     for step in report["steps"].as_array().unwrap() {
-        assert!(step["seconds"].as_f64().unwrap() >= 0.0 && !step["shown"].as_str().unwrap().is_empty(), "{step}");
+        assert!(
+            step["seconds"].as_f64().unwrap() >= 0.0 && !step["shown"].as_str().unwrap().is_empty(),
+            "{step}"
+        );
     }
     let points = document(&folder.ok(&["--data", "kept", "list", "orders_backup", "--json"]));
     assert_eq!(points.as_array().unwrap().len(), 2);

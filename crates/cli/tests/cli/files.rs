@@ -12,7 +12,8 @@ fn files_of_every_format_come_in_and_go_out_the_same() {
     assert_eq!((&report["table"], &report["rows"]), (&json!("people"), &json!(3)));
     let rows = folder.rows("SELECT * FROM people ORDER BY id");
     assert_eq!(rows[0]["name"], "Ann, B.");
-    for (i, name) in ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz", "out.jsonl.zst"].iter().enumerate() {
+    for (i, name) in ["out.csv", "out.jsonl", "out.parquet", "out.csv.gz", "out.jsonl.zst"].iter().enumerate()
+    {
         let report = folder.json(&["export", "people", "--to", name]);
         assert_members(&report, &["table", "file", "rows", "seconds"]);
         let table = format!("again_{i}");

@@ -6,10 +6,27 @@ use crate::run::Folder;
 fn help_shows_the_verbs_that_work_and_no_others() {
     let folder = Folder::new();
     let help = folder.ok(&["help"]);
-    let verbs: Vec<&str> = help.lines().filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next()).collect();
+    let verbs: Vec<&str> =
+        help.lines().filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next()).collect();
     for verb in [
-        "demo", "backup", "restore", "undo", "verify", "diff", "list", "show", "query", "sql", "compact", "drop", "vault", "import",
-        "export", "worker", "explain", "completions",
+        "demo",
+        "backup",
+        "restore",
+        "undo",
+        "verify",
+        "diff",
+        "list",
+        "show",
+        "query",
+        "sql",
+        "compact",
+        "drop",
+        "vault",
+        "import",
+        "export",
+        "worker",
+        "explain",
+        "completions",
     ] {
         assert!(verbs.contains(&verb), "{verb} is not in {help}");
         assert!(folder.ok(&["help", verb]).contains("Usage: keepfast"), "{verb}");

@@ -45,20 +45,23 @@ fn an_interrupted_backup_commits_nothing_and_goes_on_when_run_again() {
     assert_eq!(run.out, "");
     assert!(files_under(&folder.join("keepfast-data/vault/log")).is_empty());
 
-    let mut again = backup.to_vec();
-    again.push("--json");
-    let run = folder.run(&again);
+    let run = folder.run(&backup);
     assert_eq!(run.code, 0, "{run:?}");
-    assert!(run.err.contains("going on"), "{run:?}");
-    let report = crate::run::document(&run.out);
-    assert_eq!((&report["point"], &report["tables"][0]["rows"]), (&serde_json::json!("b@1"), &serde_json::json!(400_000)));
+    assert!(run.err.contains("going on") && run.out.contains("b@1"), "{run:?}");
+    assert_eq!(folder.value("SELECT count(*) FROM backup('b', 'big')"), 400_000);
     folder.ok(&["verify", "b", "--level", "compare"]);
 }
 
 #[test]
 fn an_interrupted_query_ends_with_4() {
     let folder = Folder::new();
-    let child = folder.command(&["query", "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b"]).spawn().unwrap();
+    let child = folder
+        .command(&[
+            "query",
+            "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b",
+        ])
+        .spawn()
+        .unwrap();
     // The program listens before it runs anything; a second is ample for it to begin.
     std::thread::sleep(Duration::from_secs(1));
     interrupt(&child);

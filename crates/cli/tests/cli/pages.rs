@@ -13,7 +13,9 @@ fn codes_in_sources() -> BTreeMap<u16, PathBuf> {
     let mut codes = BTreeMap::new();
     for folder in ["crates", "stores"] {
         for path in files_under(&root().join(folder)) {
-            if path.extension().is_none_or(|e| e != "rs") || path.components().any(|c| c.as_os_str() == "tests") {
+            if path.extension().is_none_or(|e| e != "rs")
+                || path.components().any(|c| c.as_os_str() == "tests")
+            {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();

@@ -136,7 +136,8 @@ impl Run {
     /// Exactly one error: a line with a code, and the next step.
     #[track_caller]
     pub fn assert_error(&self) {
-        let errors: Vec<usize> = self.err.lines().enumerate().filter(|(_, l)| l.starts_with("error KF")).map(|(i, _)| i).collect();
+        let errors: Vec<usize> =
+            self.err.lines().enumerate().filter(|(_, l)| l.starts_with("error KF")).map(|(i, _)| i).collect();
         assert_eq!(errors.len(), 1, "{self:?}");
         let lines: Vec<&str> = self.err.lines().collect();
         let line = lines[errors[0]];
@@ -156,7 +157,8 @@ pub fn document(text: &str) -> Value {
 /// Whether the object has exactly these members.
 #[track_caller]
 pub fn assert_members(value: &Value, members: &[&str]) {
-    let mut found: Vec<&str> = value.as_object().unwrap_or_else(|| panic!("{value}")).keys().map(String::as_str).collect();
+    let mut found: Vec<&str> =
+        value.as_object().unwrap_or_else(|| panic!("{value}")).keys().map(String::as_str).collect();
     let mut wanted = members.to_vec();
     found.sort_unstable();
     wanted.sort_unstable();

@@ -21,7 +21,14 @@ fn commands_of_the_shell_answer() {
         "\\h\n\\d\n\\d example\n\\l\n\\timing\nCREATE TABLE t (a INT);\n\\timing\n\\nothing\n\\q\n",
     );
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
-    for part in ["RESTORE TABLE", "VARCHAR(255)", "example_backup", "timing is on", "timing is off", "no command \\nothing"] {
+    for part in [
+        "RESTORE TABLE",
+        "VARCHAR(255)",
+        "example_backup",
+        "timing is on",
+        "timing is off",
+        "no command \\nothing",
+    ] {
         assert!(run.out.contains(part), "{part} is not in {run:?}");
     }
 }
@@ -37,7 +44,10 @@ fn what_stands_there_when_input_ends_is_still_run() {
 #[test]
 fn entries_are_remembered_in_the_data_folder_but_no_passwords() {
     let folder = Folder::with_example();
-    folder.run_with(&["sql", "-i"], "SELECT 12345 AS x;\nBACKUP TABLE example TO 'mysql://me:geheim@h/d';\n\\q\n");
+    folder.run_with(
+        &["sql", "-i"],
+        "SELECT 12345 AS x;\nBACKUP TABLE example TO 'mysql://me:geheim@h/d';\n\\q\n",
+    );
     let history = std::fs::read_to_string(folder.join("keepfast-data/sql_history")).unwrap();
     assert!(history.contains("12345") && !history.contains("geheim"), "{history}");
 }

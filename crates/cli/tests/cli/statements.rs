@@ -16,8 +16,23 @@ fn every_statement_has_its_kind_and_result() {
     assert_eq!(
         kinds,
         [
-            "rows", "rows", "changed", "changed", "changed", "backup_plan", "backup", "backups", "points", "point", "verify",
-            "restore_plan", "restore", "rows", "done", "done", "done"
+            "rows",
+            "rows",
+            "changed",
+            "changed",
+            "changed",
+            "backup_plan",
+            "backup",
+            "backups",
+            "points",
+            "point",
+            "verify",
+            "restore_plan",
+            "restore",
+            "rows",
+            "done",
+            "done",
+            "done"
         ]
     );
     for (i, result) in results.as_array().unwrap().iter().enumerate() {
@@ -26,7 +41,10 @@ fn every_statement_has_its_kind_and_result() {
     }
     assert_eq!(results[2]["result"], json!({"verb": "inserted", "rows": 1}));
     assert_eq!(results[6]["result"]["point"], "example_backup@2");
-    assert_eq!(results[13]["result"], json!({"columns": [{"name": "one", "type": "int64"}], "rows": [{"one": 1}]}));
+    assert_eq!(
+        results[13]["result"],
+        json!({"columns": [{"name": "one", "type": "int64"}], "rows": [{"one": 1}]})
+    );
 }
 
 #[test]
@@ -63,7 +81,13 @@ fn values_of_every_kind_are_shown_exactly() {
             TIMESTAMP '2026-01-31 10:00:00.123456', 18446744073709551615), (2, NULL, NULL, NULL, '', NULL, NULL, NULL, NULL)",
     );
     let text = folder.ok(&["query", "--json", "SELECT * FROM v ORDER BY id"]);
-    for part in ["123456789012345678901234567890123456.78", "18446744073709551615", "\"2026-01-31\"", "2026-01-31T10:00:00.123456", "\\nquote"] {
+    for part in [
+        "123456789012345678901234567890123456.78",
+        "18446744073709551615",
+        "\"2026-01-31\"",
+        "2026-01-31T10:00:00.123456",
+        "\\nquote",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     let table = folder.ok(&["query", "SELECT * FROM v ORDER BY id"]);

@@ -26,7 +26,10 @@ fn one_backup_goes_to_several_vaults_each_with_its_own_result() {
     let document_of_both = folder.json(&["backup", "example", "--to", "here", "./there#there"]);
     assert_members(&document_of_both, &["backups", "failed"]);
     assert_eq!(document_of_both["backups"].as_array().unwrap().len(), 2);
-    assert_eq!(document_of_both["backups"][0]["tables"][0]["digest"], document_of_both["backups"][1]["tables"][0]["digest"]);
+    assert_eq!(
+        document_of_both["backups"][0]["tables"][0]["digest"],
+        document_of_both["backups"][1]["tables"][0]["digest"]
+    );
     folder.write("plain", "x");
     let run = folder.run(&["backup", "example", "--to", "here", "--to", "./plain#b", "--json"]);
     assert_eq!(run.code, 1, "{run:?}");
@@ -61,7 +64,11 @@ fn the_data_folder_is_where_the_user_says() {
     let folder = Folder::new();
     folder.ok(&["--data", "mine", "sql", "-c", "CREATE TABLE t (a INT)"]);
     assert!(folder.join("mine/store").is_dir() && !folder.join("keepfast-data").exists());
-    let run = folder.command(&["sql", "-c", "BACKUP TABLE t TO 'b'"]).env("KEEPFAST_DATA", "mine").output().unwrap();
+    let run = folder
+        .command(&["sql", "-c", "BACKUP TABLE t TO 'b'"])
+        .env("KEEPFAST_DATA", "mine")
+        .output()
+        .unwrap();
     assert!(run.status.success());
     assert!(folder.join("mine/vault/keepfast.json").is_file());
 }
@@ -71,7 +78,8 @@ fn a_table_is_restored_into_another_store_by_its_url() {
     let folder = Folder::with_backup();
     let url = format!("columnar://{}", folder.join("other/store").display());
     folder.ok(&["restore", "example", "--from", "example_backup", "--into", &url]);
-    let rows = document(&folder.ok(&["--data", "other", "query", "--json", "SELECT count(*) AS n FROM example"]));
+    let rows =
+        document(&folder.ok(&["--data", "other", "query", "--json", "SELECT count(*) AS n FROM example"]));
     assert_eq!(rows["rows"][0]["n"], 3);
     folder.write("keepfast.toml", &format!("[stores.old]\nurl = \"{url}\"\n"));
     let report = folder.json(&["backup", "old.main.example", "--to", "of_old"]);
@@ -83,7 +91,12 @@ fn two_backups_to_one_name_at_once_both_succeed() {
     let folder = Folder::with_backup();
     folder.sql("INSERT INTO example VALUES (4, 'x', 1)");
     let children: Vec<_> = (0..3)
-        .map(|_| folder.command(&["backup", "example", "--to", "example_backup", "--mode", "full"]).spawn().unwrap())
+        .map(|_| {
+            folder
+                .command(&["backup", "example", "--to", "example_backup", "--mode", "full"])
+                .spawn()
+                .unwrap()
+        })
         .collect();
     for child in children {
         let output = child.wait_with_output().unwrap();

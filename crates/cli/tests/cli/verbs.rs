@@ -14,7 +14,18 @@ fn backup_gives_the_documented_document() {
     let table = &report["tables"][0];
     assert_members(
         table,
-        &["table", "mode", "why", "rows", "digest", "segments", "segments_new", "bytes", "bytes_new", "certificate"],
+        &[
+            "table",
+            "mode",
+            "why",
+            "rows",
+            "digest",
+            "segments",
+            "segments_new",
+            "bytes",
+            "bytes_new",
+            "certificate",
+        ],
     );
     assert_eq!(table["table"], "example");
     assert_eq!(table["rows"], 3);
@@ -122,7 +133,10 @@ fn verify_finds_nothing_in_a_sound_backup_at_every_level() {
     let report = folder.json(&["verify", "example_backup"]);
     assert_members(
         &report,
-        &["backup", "vault", "level", "ok", "objects", "bytes", "points", "damage", "tables", "head", "seconds"],
+        &[
+            "backup", "vault", "level", "ok", "objects", "bytes", "points", "damage", "tables", "head",
+            "seconds",
+        ],
     );
     assert_eq!(report["ok"], true);
     assert_eq!(report["level"], "checksum");
@@ -148,7 +162,10 @@ fn verify_names_differing_rows_and_columns_and_exits_with_3() {
     let report = document(&run.out);
     assert_eq!(report["ok"], false);
     let differences = &report["tables"][0]["differences"];
-    assert_eq!((&differences["changed"], &differences["only_left"], &differences["only_right"]), (&json!(1), &json!(1), &json!(0)));
+    assert_eq!(
+        (&differences["changed"], &differences["only_left"], &differences["only_right"]),
+        (&json!(1), &json!(1), &json!(0))
+    );
     let changed = differences["rows"].as_array().unwrap().iter().find(|r| r["kind"] == "changed").unwrap();
     assert!(changed["key"].as_str().unwrap().contains("id = 2"), "{changed}");
     assert_eq!(changed["columns"], json!([{"column": "age", "left": "22", "right": "23"}]));
@@ -232,17 +249,26 @@ fn diff_counts_and_names_what_differs() {
     let same = folder.json(&["diff", "example_backup", "example"]);
     assert_members(&same, &["left", "right", "only_left", "only_right", "changed", "same", "rows"]);
     assert_eq!(same["same"], 3);
-    folder.sql("UPDATE example SET name = 'Jo', age = 26 WHERE id = 1; INSERT INTO example VALUES (7, 'Al', 1)");
+    folder.sql(
+        "UPDATE example SET name = 'Jo', age = 26 WHERE id = 1; INSERT INTO example VALUES (7, 'Al', 1)",
+    );
     let run = folder.run(&["diff", "example_backup@1", "example", "--json"]);
     assert_eq!(run.code, 3, "{run:?}");
     let report = document(&run.out);
-    assert_eq!((&report["changed"], &report["only_right"], &report["same"]), (&json!(1), &json!(1), &json!(2)));
+    assert_eq!(
+        (&report["changed"], &report["only_right"], &report["same"]),
+        (&json!(1), &json!(1), &json!(2))
+    );
     assert_members(&report["rows"][0], &["kind", "key", "columns"]);
     assert_eq!(report["rows"][0]["columns"].as_array().unwrap().len(), 2);
     folder.ok(&["backup", "example", "--to", "example_backup"]);
     let run = folder.run(&["diff", "example_backup@1", "example_backup@2", "--limit", "1"]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.out.contains("… and 1 more") && run.out.contains("1 changed, 0 only left, 1 only right, 2 the same"), "{run:?}");
+    assert!(
+        run.out.contains("… and 1 more")
+            && run.out.contains("1 changed, 0 only left, 1 only right, 2 the same"),
+        "{run:?}"
+    );
 }
 
 #[test]
@@ -258,7 +284,10 @@ fn list_and_show_tell_what_there_is() {
     }
     let points = folder.json(&["list", "example_backup"]);
     assert_eq!(points.as_array().unwrap().len(), 2);
-    assert_members(&points[0], &["point", "cut", "mode", "tables", "rows", "bytes", "bytes_new", "proof", "held"]);
+    assert_members(
+        &points[0],
+        &["point", "cut", "mode", "tables", "rows", "bytes", "bytes_new", "proof", "held"],
+    );
     assert_eq!((&points[0]["rows"], &points[1]["rows"]), (&json!(3), &json!(4)));
     let point = folder.json(&["show", "example_backup", "--point", "1"]);
     assert_eq!(point["point"], "example_backup@1");
@@ -267,8 +296,19 @@ fn list_and_show_tell_what_there_is() {
     assert_members(
         detail,
         &[
-            "table", "id", "selection", "schema", "mode", "rows", "digest", "segments", "change_segments", "bytes",
-            "certificate", "positions", "dependents",
+            "table",
+            "id",
+            "selection",
+            "schema",
+            "mode",
+            "rows",
+            "digest",
+            "segments",
+            "change_segments",
+            "bytes",
+            "certificate",
+            "positions",
+            "dependents",
         ],
     );
     assert_eq!(detail["schema"]["columns"][1]["type"], "varchar(255)");

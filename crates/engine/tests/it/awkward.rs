@@ -30,7 +30,9 @@ async fn there_and_back(options: Awkwardness, schema: &TableSchema) -> Vec<Write
             if !schema.is_bag() {
                 store.write(&name, &Write::Upsert(sample::rows(schema, 100..180, round + 1))).unwrap();
             }
-            store.write(&name, &Write::Delete(sample::rows(schema, 300 * round..300 * round + 20, 1))).unwrap();
+            store
+                .write(&name, &Write::Delete(sample::rows(schema, 300 * round..300 * round + 20, 1)))
+                .unwrap();
             let next = 2000 + 50 * round;
             store.write(&name, &Write::Insert(sample::rows(schema, next..next + 50, 1))).unwrap();
         }
@@ -104,7 +106,8 @@ async fn live_sessions_and_cuts_closed_by_the_log_are_exact() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_session_fails_the_backup_and_the_next_one_stands() {
-    let options = Awkwardness { snapshots: Snapshots::Session { dies_after: Some(1) }, ..Awkwardness::default() };
+    let options =
+        Awkwardness { snapshots: Snapshots::Session { dies_after: Some(1) }, ..Awkwardness::default() };
     let (_, harness) = made(options, &sample::plain(), 40_000);
     let error = said(harness.backup(Mode::Full).await);
     assert!(matches!(error, EngineError::Store(StoreError::CutLost { .. })), "{error}");
@@ -113,7 +116,8 @@ async fn a_lost_session_fails_the_backup_and_the_next_one_stands() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fuzzy_cut_is_labelled_so() {
-    let options = Awkwardness { snapshots: Snapshots::None { closed_by_log: false }, ..Awkwardness::default() };
+    let options =
+        Awkwardness { snapshots: Snapshots::None { closed_by_log: false }, ..Awkwardness::default() };
     let (_, harness) = made(options, &sample::plain(), 500);
     let report = harness.backup(Mode::Full).await.unwrap();
     assert_eq!(report.cut.exactness, Exactness::Fuzzy);
@@ -129,7 +133,10 @@ async fn a_key_in_two_shards_is_an_error_that_names_it() {
         store.insert_into(&name, 0, &row).ok();
         store.insert_into(&name, 1, &row).ok();
         let error = said(harness.backup(Mode::Full).await);
-        assert!(matches!(error, EngineError::Store(StoreError::DuplicateKey { .. })), "{duplicates:?}: {error}");
+        assert!(
+            matches!(error, EngineError::Store(StoreError::DuplicateKey { .. })),
+            "{duplicates:?}: {error}"
+        );
         assert_eq!(harness.visible().await, 0);
     }
 }
@@ -161,9 +168,15 @@ async fn multi_version_cells_are_followed() {
     harness.backup(Mode::Auto).await.unwrap();
     let name = TableName::bare("t");
     store.write(&name, &Write::Insert(sample::rows(&schema, 400..450, 1))).unwrap();
-    store.delete_cells(&name, keepfast_model::ChangeOp::DeleteVersion, &sample::rows(&schema, 5..25, 1)).unwrap();
-    store.delete_cells(&name, keepfast_model::ChangeOp::DeleteCell, &sample::rows(&schema, 40..60, 1)).unwrap();
-    store.delete_cells(&name, keepfast_model::ChangeOp::DeleteRow, &sample::rows(&schema, 80..90, 1)).unwrap();
+    store
+        .delete_cells(&name, keepfast_model::ChangeOp::DeleteVersion, &sample::rows(&schema, 5..25, 1))
+        .unwrap();
+    store
+        .delete_cells(&name, keepfast_model::ChangeOp::DeleteCell, &sample::rows(&schema, 40..60, 1))
+        .unwrap();
+    store
+        .delete_cells(&name, keepfast_model::ChangeOp::DeleteRow, &sample::rows(&schema, 80..90, 1))
+        .unwrap();
     let report = harness.backup(Mode::Auto).await.unwrap();
     assert_eq!(report.tables[0].digest, harness.live("t").await);
     assert_eq!(report.tables[0].mode, WriteMode::Incremental);

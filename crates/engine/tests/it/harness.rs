@@ -4,7 +4,9 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use keepfast_engine::api::*;
-use keepfast_engine::{Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec};
+use keepfast_engine::{
+    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec,
+};
 use keepfast_model::{Digest, RowHasher, Selection, TableName};
 use keepfast_store::{CutOptions, PlanOptions, ScanOptions, Store};
 use std::sync::Arc;
@@ -97,7 +99,11 @@ impl Harness {
     /// Digest of a live table, read by its own scan.
     pub async fn live(&self, table: &str) -> Digest {
         let name = TableName::bare(table);
-        let cut = self.store.open_cut(std::slice::from_ref(&name), &CutOptions { allow_fuzzy: true }).await.unwrap();
+        let cut = self
+            .store
+            .open_cut(std::slice::from_ref(&name), &CutOptions { allow_fuzzy: true })
+            .await
+            .unwrap();
         let schema = cut.table(&name).await.unwrap().schema;
         let hasher = RowHasher::new(&schema);
         let mut digest = Digest::default();

@@ -43,7 +43,10 @@ async fn a_full_backup_of_a_lying_source_fails_and_shows_no_point() {
         assert!(result.is_err(), "{fault:?} went unnoticed");
         let error = said(result);
         assert!(
-            matches!(error, EngineError::NotCertified { .. } | EngineError::Store(_) | EngineError::Format(_)),
+            matches!(
+                error,
+                EngineError::NotCertified { .. } | EngineError::Store(_) | EngineError::Format(_)
+            ),
             "{fault:?} gave {error}"
         );
         assert_eq!(harness.visible().await, 0, "{fault:?}");

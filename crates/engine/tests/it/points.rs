@@ -67,7 +67,10 @@ async fn verification_and_difference_name_what_changed() {
     assert!(!harness.engine.verify(&verify(Level::Compare)).await.unwrap().ok);
     let report = harness.engine.verify(&verify(Level::Content)).await.unwrap();
     let differences = report.tables[0].differences.as_ref().unwrap();
-    assert_eq!((differences.only_left, differences.only_right, differences.changed, differences.same), (1, 0, 0, 999));
+    assert_eq!(
+        (differences.only_left, differences.only_right, differences.changed, differences.same),
+        (1, 0, 0, 999)
+    );
     assert!(differences.rows[0].key.starts_with("id = "));
 }
 

@@ -207,9 +207,18 @@ impl RowMerger {
         let declared = self.schema.columns.len();
         for (at, column) in base.columns().iter().enumerate() {
             let null = new_null_array(column.data_type(), 1);
-            let absent = null.slice(0, 0);
-            let change = self.changes.columns().get(at).unwrap_or(&absent);
+            let change = self.changes.columns().get(at);
             let mut rows = rows.clone();
+            if change.is_none() {
+                // Changes without the hidden column: their rows have no exact values.
+                let no_exact = |source: &mut (usize, usize)| {
+                    if source.0 == CHANGE {
+                        *source = (NOTHING, 0);
+                    }
+                };
+                rows.iter_mut().for_each(no_exact);
+            }
+            let change = change.unwrap_or(&null);
             let mut exact: Vec<Option<String>> = Vec::new();
             for (place, outcome) in &patched {
                 let outcome = &self.outcomes[*outcome];

@@ -175,7 +175,7 @@ impl AwkwardCut {
                 return Err(StoreError::SchemaChanged { table: name.to_string(), position, reason });
             }
             for entries in entries.chunks(500) {
-                batches.push(emit::changes(schema, &shard.id, table.incarnation, entries)?);
+                batches.push(emit::changes(schema, table, &shard.id, entries)?);
             }
         }
         Ok(stream::iter(batches.into_iter().filter(|b| b.num_rows() > 0).map(Ok)).boxed())
@@ -208,7 +208,7 @@ impl AwkwardCut {
         let Some(last) = rows.last().cloned() else { return Ok(None) };
         let rows: Vec<_> =
             rows.iter().map(|p| (table.rows[p.row].row.clone(), table.rows[p.row].schema.clone())).collect();
-        Ok(Some((emit::rows(&schema, &rows, options.columns.as_deref())?, last)))
+        Ok(Some((emit::rows(&schema, &rows, options.columns.as_deref(), table.exact)?, last)))
     }
 }
 

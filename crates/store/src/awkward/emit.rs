@@ -1,6 +1,6 @@
 //! Stored rows and log entries as the batches that the traits ask for.
 
-use super::table::{Entry, Event};
+use super::table::{Entry, Event, Table};
 use crate::row::{Cell, Row, column};
 use crate::{Result, StoreError};
 use arrow::array::{
@@ -12,11 +12,12 @@ use keepfast_model::{ChangeOp, ColumnId, ShardId, TableSchema, hidden};
 use std::sync::Arc;
 
 /// Rows as a physical batch of a schema, each from the schema that it was written with. Of the columns only those
-/// chosen and the key; the hidden exact column last, where a row has it.
+/// chosen and the key; the hidden exact column last, where the table has it and all columns are chosen.
 pub(super) fn rows(
     schema: &TableSchema,
     rows: &[(Row, Arc<TableSchema>)],
     chosen: Option<&[ColumnId]>,
+    has_exact: bool,
 ) -> Result<RecordBatch> {
     let cells: Vec<Row> = rows.iter().map(|(row, from)| under(schema, row, from)).collect();
     let physical = schema.physical();
@@ -29,7 +30,7 @@ pub(super) fn rows(
         }
     }
     let exact = schema.columns.len();
-    if chosen.is_none() && cells.iter().any(|r| r[exact].is_some()) {
+    if chosen.is_none() && has_exact {
         columns.push(array(&DataType::Utf8, cells.iter().map(|r| &r[exact]))?);
         fields.push(Arc::new(Field::new(hidden::EXACT, DataType::Utf8, true)));
     }
@@ -39,8 +40,8 @@ pub(super) fn rows(
 /// Log entries of one shard as a change batch of a schema.
 pub(super) fn changes(
     schema: &TableSchema,
+    table: &Table,
     shard: &ShardId,
-    incarnation: u64,
     entries: &[Entry],
 ) -> Result<RecordBatch> {
     let mut ops = vec![];
@@ -86,7 +87,9 @@ pub(super) fn changes(
         Arc::new(Int8Array::from(ops)),
         Arc::new(Int64Array::from_iter_values(kept.iter().map(|e| e.seq as i64))),
         Arc::new(StringArray::from_iter_values(kept.iter().map(|_| shard.0.as_str()))),
-        Arc::new(StringArray::from_iter_values(kept.iter().map(|e| format!("log.{incarnation}:{}", e.seq)))),
+        Arc::new(StringArray::from_iter_values(
+            kept.iter().map(|e| format!("log.{}:{}", table.incarnation, e.seq)),
+        )),
         Arc::new(Int32Array::from_iter_values(kept.iter().map(|e| e.epoch))),
         Arc::new(BinaryArray::from_iter(masks)),
         Arc::new(Int64Array::from(counts)),
@@ -96,7 +99,7 @@ pub(super) fn changes(
     }
     let mut fields: Vec<_> = full.fields().iter().cloned().collect();
     let exact = schema.columns.len();
-    if cells.iter().any(|r| r[exact].is_some()) {
+    if table.exact {
         columns.push(array(&DataType::Utf8, cells.iter().map(|r| &r[exact]))?);
         fields.push(Arc::new(Field::new(hidden::EXACT, DataType::Utf8, true)));
     }

@@ -98,7 +98,12 @@ impl Staged {
                 let old = &state.tables[*old];
                 let rows: Vec<_> =
                     old.visible(version).map(|(_, r)| (r.row.clone(), r.schema.clone())).collect();
-                built.put(version, &super::emit::rows(&table.schema, &rows, None)?, false, None)?;
+                built.put(
+                    version,
+                    &super::emit::rows(&table.schema, &rows, None, old.exact)?,
+                    false,
+                    None,
+                )?;
                 state.version += 1;
                 Some(old.changed)
             }

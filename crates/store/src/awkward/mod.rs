@@ -10,6 +10,7 @@
 mod cut;
 mod emit;
 mod fixture;
+mod incoming;
 mod load;
 mod options;
 mod state;

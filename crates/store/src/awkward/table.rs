@@ -3,15 +3,13 @@
 //! Invariant: rows and log agree. Replaying a shard's log between two versions on the rows of the first gives the rows
 //! of the second.
 
+use super::incoming::{Incoming, batch_of};
 use super::options::{Awkwardness, Duplicates};
-use crate::row::{Row, bytes, canonical, rows_of};
+use crate::row::{Row, bytes};
 use crate::{Result, StoreError};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
-use keepfast_model::{
-    ChangeOp, ColumnId, KeyBytes, RowHasher, ShardId, TableSchema, TableShape, encode_keys,
-    key::encode_columns,
-};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use keepfast_model::{ChangeOp, ColumnId, KeyBytes, ShardId, TableSchema, TableShape};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -83,19 +81,12 @@ pub(super) struct Table {
     pub pieces: Vec<Piece>,
     pub rows: Vec<Stored>,
     pub changed: u64,
+    /// Whether a row ever had a value in the hidden exact column.
+    pub exact: bool,
     live: HashMap<Vec<u8>, Vec<usize>>,
-    options: Awkwardness,
+    pub(super) options: Awkwardness,
     /// For errors.
     name: String,
-}
-
-/// A row that is about to be written.
-struct Incoming {
-    key: Vec<u8>,
-    order: Vec<u8>,
-    row: Row,
-    hash: u128,
-    home: usize,
 }
 
 impl Table {
@@ -121,6 +112,7 @@ impl Table {
             pieces: (0..shards).map(|shard| Piece { shard, start: None, end: None, halves: None }).collect(),
             rows: vec![],
             changed: version,
+            exact: false,
             live: HashMap::new(),
             options: options.clone(),
             name: name.to_owned(),
@@ -234,7 +226,7 @@ impl Table {
         if to != from {
             self.log(from, version, Event::Delete(ChangeOp::DeleteRow, new.row.clone()));
             self.log(to, version, Event::Put(new.row.clone()));
-        } else if self.options.patches && Arc::ptr_eq(&self.rows[old].schema, self.schema()) && !cells {
+        } else if self.patchable(old) && new.row.last().is_none_or(Option::is_none) && !cells {
             let schema = self.schema();
             let changed: Vec<ColumnId> = (0..schema.columns.len())
                 .filter(|at| bytes(&self.rows[old].row[*at]) != bytes(&new.row[*at]))
@@ -248,12 +240,23 @@ impl Table {
         self.add(version, to, new);
     }
 
+    /// Whether an update of this row can be logged as a patch: masks name no hidden column, nor one of another epoch.
+    fn patchable(&self, old: usize) -> bool {
+        let old = &self.rows[old];
+        self.options.patches
+            && Arc::ptr_eq(&old.schema, self.schema())
+            && old.row.last().is_none_or(Option::is_none)
+    }
+
     /// Sets some columns of rows that are there; rows that are not are left out.
     pub fn patch(&mut self, version: u64, batch: &RecordBatch, columns: &[ColumnId]) -> Result<()> {
         let schema = self.schema().clone();
         let mut patched = vec![];
         for new in self.read(batch)? {
             for old in self.live.get(&new.key).cloned().unwrap_or_default() {
+                if self.rows[old].row.last().is_some_and(Option::is_some) {
+                    return Err(self.refuse("a row with exact values can only be put as a whole".into()));
+                }
                 let mut row: Row = schema
                     .columns
                     .iter()
@@ -423,49 +426,8 @@ impl Table {
         Ok(())
     }
 
-    fn refuse(&self, reason: String) -> StoreError {
+    pub(super) fn refuse(&self, reason: String) -> StoreError {
         StoreError::Row { table: self.name.clone(), reason }
-    }
-
-    fn read(&self, batch: &RecordBatch) -> Result<Vec<Incoming>> {
-        let schema = self.schema();
-        let physical = schema.physical();
-        let declared = physical.fields().len();
-        if batch.num_columns() < declared || batch.num_columns() > declared + 1 {
-            return Err(self.refuse(format!("{} columns, expected {declared}", batch.num_columns())));
-        }
-        for (field, array) in physical.fields().iter().zip(batch.columns()) {
-            if field.data_type() != array.data_type() {
-                let found = array.data_type();
-                return Err(self.refuse(format!(
-                    "column '{}' is {found}, expected {}",
-                    field.name(),
-                    field.data_type()
-                )));
-            }
-            if !field.is_nullable() && array.null_count() > 0 {
-                return Err(self.refuse(format!("column '{}' may not be NULL", field.name())));
-            }
-        }
-        let hashes = RowHasher::new(schema).hash(batch)?;
-        let keys = encode_keys(schema, batch)?;
-        let orders = if self.options.collated { collated(schema, batch)? } else { None };
-        let homes = match schema.shape {
-            TableShape::Cells => Some(encode_columns(&batch.columns()[..1], batch.num_rows())?),
-            TableShape::Rows => None,
-        };
-        Ok(rows_of(batch, 0, declared)
-            .into_iter()
-            .enumerate()
-            .map(|(i, row)| {
-                let key = if schema.is_bag() { canonical(&row) } else { keys.value(i).to_vec() };
-                let order = orders.as_ref().map_or_else(|| key.clone(), |orders| orders[i].clone());
-                let spread = homes.as_ref().map_or(key.as_slice(), |homes| homes.value(i));
-                let home =
-                    spread.iter().fold(7usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(*b)));
-                Incoming { home: home % self.shards.len(), key, order, row, hash: hashes.rows[i] }
-            })
-            .collect())
     }
 
     fn add(&mut self, version: u64, shard: usize, new: Incoming) {
@@ -478,6 +440,7 @@ impl Table {
                     && p.end.as_ref().is_none_or(|e| new.order < *e)
             })
             .unwrap_or(0) as u32;
+        self.exact |= new.row.last().is_some_and(Option::is_some);
         self.live.entry(new.key.clone()).or_default().push(self.rows.len());
         let size = new.row.iter().map(|c| bytes(c).map_or(1, |b| b.len() as u64)).sum();
         self.rows.push(Stored {
@@ -519,40 +482,4 @@ impl Table {
             }
         }
     }
-}
-
-/// Where rows stand when text keys are compared without case; equal texts then follow their bytes. None for a bag.
-fn collated(schema: &TableSchema, batch: &RecordBatch) -> Result<Option<Vec<Vec<u8>>>> {
-    if schema.is_bag() {
-        return Ok(None);
-    }
-    let folded: Vec<ArrayRef> = schema
-        .key_positions()
-        .into_iter()
-        .map(|at| {
-            let array = batch.column(at);
-            if *array.data_type() != DataType::Utf8 {
-                return array.clone();
-            }
-            let lower = array.as_string::<i32>().iter().map(|t| t.map(str::to_lowercase));
-            Arc::new(StringArray::from_iter(lower)) as ArrayRef
-        })
-        .collect();
-    let folded = encode_columns(&folded, batch.num_rows())?;
-    let exact = encode_keys(schema, batch)?;
-    Ok(Some((0..batch.num_rows()).map(|i| [folded.value(i), exact.value(i)].concat()).collect()))
-}
-
-/// Rows under the schema that they were written with, as a batch.
-fn batch_of<'a>(schema: &TableSchema, rows: impl IntoIterator<Item = &'a Row>) -> Result<RecordBatch> {
-    let rows: Vec<&Row> = rows.into_iter().collect();
-    let physical = schema.physical();
-    let columns = physical
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(at, field)| crate::row::column(field.data_type(), rows.iter().map(|r| &r[at])))
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|columns| RecordBatch::try_new(physical.clone(), columns));
-    columns.map_err(|e| StoreError::Damaged { object: "a row".into(), reason: e.to_string() })
 }

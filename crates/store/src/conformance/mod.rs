@@ -15,6 +15,7 @@ mod check;
 mod changing;
 mod fixture;
 mod loading;
+mod publishing;
 mod read;
 mod reading;
 mod rows;
@@ -84,11 +85,11 @@ macro_rules! __for_each_property {
             loading an_abandoned_load_leaves_nothing_visible;
             loading a_dropped_load_leaves_nothing_visible;
             loading a_sweep_removes_only_what_was_left_behind;
-            loading replace_keeps_the_old_table_and_undo_brings_it_back_once;
-            loading publishing_again_changes_nothing;
-            loading create_on_an_existing_table_is_refused;
-            loading merge_puts_rows_over_those_of_equal_key;
-            loading tables_of_a_load_are_published_together;
+            publishing replace_keeps_the_old_table_and_undo_brings_it_back_once;
+            publishing publishing_again_changes_nothing;
+            publishing create_on_an_existing_table_is_refused;
+            publishing merge_puts_rows_over_those_of_equal_key;
+            publishing tables_of_a_load_are_published_together;
         }
     };
 }

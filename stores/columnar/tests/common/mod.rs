@@ -27,6 +27,12 @@ pub fn store_in(folder: &Path) -> ColumnarStore {
     ColumnarStore::with_options(open_target(folder.to_str().unwrap()).unwrap(), small())
 }
 
+/// As [`store_in`], with segments large enough that a folder is not mostly waiting for the disk.
+pub fn middling_in(folder: &Path) -> ColumnarStore {
+    let options = Options { target_rows: 512, ..small() };
+    ColumnarStore::with_options(open_target(folder.to_str().unwrap()).unwrap(), options)
+}
+
 pub fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
 }

@@ -1,0 +1,172 @@
+//! A copy of a vault at another place: the same identities, bytes and records.
+//!
+//! Only what visible points need is copied, each object checked against its hash on the way. Records follow their
+//! objects, oldest first, and `keepfast.json` comes last, so that a copy that was cut off is no vault yet; the same
+//! call made again goes on. A place that holds an older state of the same vault is brought up to date.
+
+use crate::check::Progress;
+use crate::error::VaultError;
+use crate::keys::FIRST_GENERATION;
+use crate::log::Log;
+use crate::vault::Vault;
+use crate::{Result, layout};
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_format::ManifestKind;
+use keepfast_model::{ByteCount, Hash256, LogSeq, ManifestRef};
+use keepfast_objects::{Put, Target};
+use std::collections::BTreeMap;
+
+/// What a copy did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyReport {
+    /// Objects written, records and keys not counted.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that stood there already.
+    pub kept: u64,
+    /// Records that the copy had not.
+    pub records: u64,
+}
+
+/// Something to copy.
+struct Piece {
+    stored: Hash256,
+    bytes: ByteCount,
+}
+
+impl Vault {
+    /// Copies the vault as it stands now to an empty place, or brings an earlier copy up to date.
+    ///
+    /// Both are then the same vault: what is committed to one of them afterwards makes them differ, and only the one
+    /// that was copied to may fall behind.
+    ///
+    /// # Errors
+    /// [`VaultError::NotEmpty`] among foreign objects, [`VaultError::Diverged`] where another vault or another
+    /// history stands, [`VaultError::Damaged`] for an object that cannot be copied as it was written.
+    pub async fn copy_to(&self, target: &Target, progress: &dyn Progress) -> Result<CopyReport> {
+        let log = self.log().await?;
+        let marker = self.target().get(layout::MARKER).await?;
+        let standing = self.standing(target, &log, &marker).await?;
+        if !standing.contains_key(layout::MARKER) {
+            target.probe(&self.environment().random_id()?).await?;
+        }
+        let mut report = CopyReport::default();
+        let keys = layout::key_file(FIRST_GENERATION);
+        self.copy_same(target, &keys, self.target().get(&keys).await?).await?;
+        let (manifests, segments) = self.pieces(&log).await?;
+        // Manifests after what they list, as any run writes them.
+        for pieces in [segments, manifests] {
+            let missing: Vec<_> =
+                pieces.iter().filter(|(name, p)| standing.get(*name) != Some(&p.bytes.0)).collect();
+            report.kept += (pieces.len() - missing.len()) as u64;
+            report.objects += missing.len() as u64;
+            let bytes = missing.iter().map(|(_, p)| p.bytes.0).sum();
+            report.bytes += bytes;
+            progress.expect(missing.len() as u64, bytes);
+            let missing: Vec<_> =
+                missing.into_iter().map(|(name, p)| (name.clone(), p.stored, p.bytes)).collect();
+            let mut copied = futures::stream::iter(missing)
+                .map(|(name, stored, bytes)| async move {
+                    let file = self.read_checked(&name, bytes, stored).await.map_err(|e| self.missing(e))?;
+                    target.put_content(&name, file).await?;
+                    Ok::<_, VaultError>(bytes.0)
+                })
+                .buffer_unordered(self.environment().parallel);
+            while let Some(bytes) = copied.try_next().await? {
+                progress.checked(1, bytes);
+            }
+        }
+        for line in log.lines() {
+            let (name, copy) = (layout::log_record(line.seq), layout::log_copy(line.seq));
+            if standing.contains_key(&name) && standing.contains_key(&copy) {
+                continue;
+            }
+            let bytes = self.record_bytes(line.seq, line.stored).await?;
+            self.copy_same(target, &name, bytes.clone()).await?;
+            self.copy_same(target, &copy, bytes).await?;
+            report.records += 1;
+        }
+        self.copy_same(target, layout::MARKER, marker).await?;
+        Ok(report)
+    }
+
+    /// What stands at the place, with sizes; refused unless it is nothing, or an earlier state of this vault.
+    async fn standing(&self, target: &Target, log: &Log, marker: &Bytes) -> Result<BTreeMap<String, u64>> {
+        let mut standing = BTreeMap::new();
+        let mut listing = target.list_stream("");
+        let folders =
+            [layout::LOG, layout::LOG_COPY, layout::KEYS, layout::MANIFESTS, layout::TABLES, layout::STAGING];
+        while let Some(object) = listing.try_next().await? {
+            let folder = object.path.split_once('/').map(|(folder, _)| folder);
+            if object.path != layout::MARKER && !folder.is_some_and(|f| folders.contains(&f)) {
+                return Err(VaultError::NotEmpty { url: target.url().to_owned(), object: object.path });
+            }
+            standing.insert(object.path, object.bytes);
+        }
+        if standing.contains_key(layout::MARKER) && target.get(layout::MARKER).await? != *marker {
+            return Err(self.diverged(target, layout::MARKER));
+        }
+        let hashes: BTreeMap<String, Hash256> =
+            log.lines().map(|line| (layout::log_record(line.seq), line.stored)).collect();
+        let records: Vec<String> = standing.keys().filter(|name| name.starts_with("log/")).cloned().collect();
+        for name in records {
+            if hashes.get(&name) != Some(&target.hash(&name).await?.0) {
+                return Err(self.diverged(target, &name));
+            }
+        }
+        Ok(standing)
+    }
+
+    fn diverged(&self, target: &Target, name: &str) -> VaultError {
+        VaultError::Diverged { path: target.full(name), url: self.url().to_owned() }
+    }
+
+    /// Puts an object that must be the same wherever this vault is.
+    async fn copy_same(&self, target: &Target, name: &str, bytes: Bytes) -> Result<()> {
+        match target.put_new(name, bytes).await? {
+            Put::Created => Ok(()),
+            Put::Existed => Err(self.diverged(target, name)),
+        }
+    }
+
+    async fn record_bytes(&self, seq: LogSeq, stored: Hash256) -> Result<Bytes> {
+        for name in [layout::log_record(seq), layout::log_copy(seq)] {
+            match self.target().get(&name).await {
+                Ok(bytes) if Hash256::of(&bytes) == stored => return Ok(bytes),
+                Ok(_) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let path = self.target().full(&layout::log_record(seq));
+        Err(VaultError::damaged(path, "neither copy of it is what was read before"))
+    }
+
+    /// All manifests and all segments that visible points need.
+    async fn pieces(&self, log: &Log) -> Result<(BTreeMap<String, Piece>, BTreeMap<String, Piece>)> {
+        let references: BTreeMap<Hash256, ManifestRef> = log
+            .all_points()
+            .flat_map(|p| &p.tables)
+            .flat_map(|t| t.base.iter().chain(t.changes.iter().map(|c| &c.manifest)))
+            .map(|m| (m.id, m.clone()))
+            .collect();
+        let (mut manifests, mut segments) = (BTreeMap::new(), BTreeMap::new());
+        let references: Vec<_> = references.into_values().collect();
+        let mut read = futures::stream::iter(references)
+            .map(|r| async move { Ok::<_, VaultError>((self.read_manifest(&r).await?, r)) })
+            .buffered(self.environment().parallel);
+        while let Some((manifest, r)) = read.try_next().await? {
+            manifests.insert(layout::manifest(r.id), Piece { stored: r.stored, bytes: r.bytes });
+            for entry in &manifest.segments {
+                let name = match manifest.kind {
+                    ManifestKind::Segments => layout::segment(&manifest.table, entry),
+                    ManifestKind::Changes => layout::change_segment(&manifest.table, entry),
+                };
+                segments.insert(name, Piece { stored: entry.stored, bytes: entry.bytes });
+            }
+        }
+        Ok((manifests, segments))
+    }
+}
