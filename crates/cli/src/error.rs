@@ -77,6 +77,7 @@ pub enum CliError {
     },
     /// A store's secret is not where the configuration says.
     #[error("the password of store '{store}' is missing: {reason}")]
+    #[allow(dead_code, reason = "only stores that have passwords read them")]
     Secret {
         /// The store.
         store: String,

@@ -124,11 +124,6 @@ fn not_in_this_version(what: &str, url: &str) -> EngineError {
     }
 }
 
-async fn columnar(location: &str) -> Result<Arc<dyn Store>, EngineError> {
-    let target = keepfast_objects::open_target(location).map_err(keepfast_vault::VaultError::from)?;
-    Ok(Arc::new(ColumnarStore::open(target)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -850,7 +850,7 @@ pub(crate) async fn certify(
             read.rows
         ));
     }
-    let percent = if read.rows == 0 { 100 } else { covered.min(read.rows) * 100 / read.rows };
+    let percent = (covered.min(read.rows) * 100).checked_div(read.rows).unwrap_or(100);
     Ok(Certificate {
         kind: ProofKind::Source,
         rows: proof.rows,

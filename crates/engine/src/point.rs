@@ -149,11 +149,6 @@ impl PointSource {
         let ordered = !schema.is_bag() && partitions.iter().flat_map(|p| &p.base).all(|e| e.min.is_some());
         Self { vault, table, schema, partitions, ordered }
     }
-
-    /// Its partitions, to send them as tasks.
-    pub fn into_partitions(self) -> Vec<PointPartition> {
-        self.partitions
-    }
 }
 
 #[async_trait]

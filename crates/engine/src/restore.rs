@@ -12,9 +12,7 @@ use crate::session::same_table;
 use crate::source::{LiveSource, TableSource};
 use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
 use futures::TryStreamExt;
-use keepfast_model::{
-    BackupPoint, ByteCount, Digest, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint,
-};
+use keepfast_model::{ByteCount, Digest, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
 use keepfast_vault::Vault;
@@ -54,7 +52,6 @@ struct Remembered {
 struct Prepared {
     vault: Vault,
     id: PointId,
-    point: BackupPoint,
     spec: StoreSpec,
     store: Arc<dyn Store>,
     jobs: Vec<Job>,
@@ -156,7 +153,7 @@ impl Engine {
             select(&from.schema, &request.selection)?;
             jobs.push(Job { from: from.clone(), to, mode, existing });
         }
-        Ok(Prepared { vault: found.vault, id, point, spec, store, jobs })
+        Ok(Prepared { vault: found.vault, id, spec, store, jobs })
     }
 
     /// What a restore would do.

@@ -405,6 +405,6 @@ fn nothing_merged_with_nothing_is_nothing() {
     let schema = keyed_schema();
     assert!(merge_keyed(&schema, &[], &[]).unwrap().is_empty());
     let base = batch(&schema.physical(), &[simple_row(1)]);
-    assert_eq!(merge_keyed(&schema, &[base.clone()], &[]).unwrap(), [base]);
+    assert_eq!(merge_keyed(&schema, std::slice::from_ref(&base), &[]).unwrap(), [base]);
     assert_eq!(change_table(&schema).columns.len(), 11);
 }

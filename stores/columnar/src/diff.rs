@@ -9,7 +9,7 @@ use crate::stage::pick;
 use crate::table::TableVersion;
 use crate::{Result, rows};
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, BinaryArray, BooleanArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
     new_null_array,
 };
 use arrow::compute::nullif;

@@ -146,7 +146,7 @@ impl Shared {
         }
         let next = Arc::new(next);
         self.remember(&next);
-        if next.seq % CATALOG_SWEEP == 0 {
+        if next.seq.is_multiple_of(CATALOG_SWEEP) {
             // The commit stands whatever becomes of this.
             if let Err(error) = self.sweep_entries(next.seq).await {
                 tracing::warn!(%error, "old catalog entries were not removed");

@@ -6,7 +6,7 @@ use super::human;
 use super::table::{Grid, Side};
 use super::write_json;
 use crate::error::CliError;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
