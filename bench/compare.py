@@ -30,9 +30,9 @@ class Bench:
         print(f"  {name}: {cost.wall:.2f} s, {cost.cpu:.2f} CPU s, {cost.peak / 2**20:.0f} MiB", file=sys.stderr, flush=True)
         return cost
 
-    def keepfast(self, *arguments):
+    def keepfast(self, *arguments, data=None):
         program = Path(self.options.programs) / "keepfast"
-        common = ["--data", self.data, "--json", "--no-progress", "--threads", self.threads]
+        common = ["--data", data or self.data, "--json", "--no-progress", "--threads", self.threads]
         return run([program, *common, *arguments], self.threads)
 
     def sql(self, text):
@@ -82,8 +82,10 @@ class Bench:
             self.keep(name, run(["restic", "backup", "--no-cache", "--quiet", what], self.threads, environment))
 
     def read_back(self):
-        self.keep("restore", self.keepfast("restore", "lineitem", "--from", self.vault, "--into", "restored"))
-        self.sql("DROP TABLE restored")
+        empty = self.folder / "restored"
+        shutil.rmtree(empty, ignore_errors=True)
+        self.keep("restore", self.keepfast("restore", "lineitem", "--from", self.vault, data=empty))
+        shutil.rmtree(empty)
         self.keep("verify checksum", self.keepfast("verify", self.vault, "--level", "checksum"))
         self.keep("verify compare", self.keepfast("verify", self.vault, "--level", "compare", "--against", "lineitem"))
 
