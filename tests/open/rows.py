@@ -49,7 +49,7 @@ def edges():
     )
     high = dict(
         flag=True, tiny=127, small=32767, big=2**63 - 1, small_unsigned=65535, big_unsigned=Decimal(2**64 - 1),
-        ratio=1.7976931348623157e308, ratio32=0.5, amount=Decimal("99999999999999.9999"),
+        ratio=5e-324, ratio32=0.5, amount=Decimal("99999999999999.9999"),
         wide=Decimal("9999999999999999999999999999.9999999999"), name="Ωmega 表 🙂", note="n" * 5000,
         raw=bytes(range(256)), day=dt.date(9999, 12, 31), moment=86_399_999_999,
         wall_clock=dt.datetime(9999, 12, 31, 23, 59, 59, 999999), instant=dt.datetime(9999, 12, 31, 23, 59, 59, 999999, UTC),
