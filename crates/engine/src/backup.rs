@@ -18,6 +18,7 @@ use keepfast_model::{
     PointId, ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
+use keepfast_sql::Address;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, TableAtCut};
 use keepfast_vault::{NewObject, Vault, VaultError};
 use std::collections::HashMap;
@@ -172,19 +173,22 @@ impl Engine {
         for to in &request.to {
             if self.options.stores.is_store_url(to) {
                 return Err(EngineError::Unsupported {
-                    what: format!("a direct copy into '{to}'"),
+                    what: format!("a direct copy into '{}'", Address::new(to)),
                     reason: "this version backs up into vaults; restore from one with INTO".into(),
                 });
             }
             let place = Place::parse(to)?;
             if place.point.is_some() {
                 return Err(EngineError::Usage {
-                    what: format!("'{to}'"),
+                    what: format!("'{}'", Address::new(to)),
                     reason: "a backup's name has no '@'".into(),
                 });
             }
             if places.contains(&place) {
-                return Err(EngineError::Usage { what: format!("'{to}'"), reason: "it stands twice".into() });
+                return Err(EngineError::Usage {
+                    what: format!("'{}'", Address::new(to)),
+                    reason: "it stands twice".into(),
+                });
             }
             places.push(place);
         }

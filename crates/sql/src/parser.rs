@@ -4,7 +4,7 @@
 //! become ours with the place where it stopped.
 
 use crate::error::{SqlError, TextPosition, without_secrets};
-use crate::queries::unsupported;
+use crate::queries::check;
 use crate::source::{Piece, pieces, position, slice};
 use crate::statement::{Expression, Located, Statement};
 use keepfast_model::TableName;
@@ -293,12 +293,8 @@ impl<'a> Cursor<'a> {
     ) -> Result<T, SqlError> {
         let at = self.at();
         let tree = self.run(rule)?;
-        match unsupported(&tree) {
-            Some((what, instead)) => {
-                Err(SqlError::Unsupported { what: what.into(), instead: instead.into(), at })
-            }
-            None => Ok(tree),
-        }
+        check(&tree, at)?;
+        Ok(tree)
     }
 
     /// The text from a place to the end of the last token taken.

@@ -3,7 +3,7 @@
 //! A query only reads, and every clause of it has an effect: what sqlparser reads but the engine would pass over in
 //! silence (PREWHERE, TABLESAMPLE, FOR UPDATE, …) is refused here.
 
-use crate::error::SqlError;
+use crate::error::{SqlError, TextPosition};
 use crate::parser::Cursor;
 use crate::statement::{Query, QueryPlan, Statement};
 use sqlparser::ast::{self, TableFactor, Visit, Visitor};
@@ -73,24 +73,47 @@ impl Cursor<'_> {
     }
 }
 
-/// What a tree holds that the engine would not honour, if anything.
-pub(crate) fn unsupported(tree: &impl Visit) -> Option<Refusal> {
-    match tree.visit(&mut Check) {
-        ControlFlow::Break(refusal) => Some(refusal),
-        ControlFlow::Continue(()) => None,
+/// Refuses a tree that holds what the engine would not honour, or that is too deep.
+pub(crate) fn check(tree: &impl Visit, at: TextPosition) -> Result<(), SqlError> {
+    match tree.visit(&mut Check { depth: 0 }) {
+        ControlFlow::Break(Refusal::Clause(what, instead)) => {
+            Err(SqlError::Unsupported { what: what.to_owned(), instead: instead.to_owned(), at })
+        }
+        ControlFlow::Break(Refusal::Depth) => Err(SqlError::Depth { at }),
+        ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-/// A clause, and what to write in its place.
-pub(crate) type Refusal = (&'static str, &'static str);
+/// Why a tree is refused.
+enum Refusal {
+    /// It holds a clause; behind it what to write in its place.
+    Clause(&'static str, &'static str),
+    /// Whoever walks or copies it would need too much stack.
+    Depth,
+}
 
-struct Check;
+/// How many expressions may stand inside each other. A copy takes about 1 KB of stack for each.
+const MAX_LEVELS: usize = 600;
+
+struct Check {
+    depth: usize,
+}
 
 impl Visitor for Check {
     type Break = Refusal;
 
     fn pre_visit_statement(&mut self, _: &ast::Statement) -> ControlFlow<Refusal> {
         refuse_if(true, "a change of data inside a query", "write it as a statement of its own")
+    }
+
+    fn pre_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<Refusal> {
+        self.depth += 1;
+        if self.depth > MAX_LEVELS { ControlFlow::Break(Refusal::Depth) } else { ControlFlow::Continue(()) }
+    }
+
+    fn post_visit_expr(&mut self, _: &ast::Expr) -> ControlFlow<Refusal> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_query(&mut self, query: &ast::Query) -> ControlFlow<Refusal> {
@@ -200,5 +223,5 @@ impl Visitor for Check {
 }
 
 fn refuse_if(condition: bool, what: &'static str, instead: &'static str) -> ControlFlow<Refusal> {
-    if condition { ControlFlow::Break((what, instead)) } else { ControlFlow::Continue(()) }
+    if condition { ControlFlow::Break(Refusal::Clause(what, instead)) } else { ControlFlow::Continue(()) }
 }

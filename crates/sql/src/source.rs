@@ -1,6 +1,6 @@
 //! From text to the tokens of single statements: cutting at `;`, places, and the limits that keep trees shallow.
 //!
-//! Invariant: a statement that leaves here makes no tree deeper than [`MAX_DEPTH`] allows, whatever it holds. The
+//! Invariant: a statement that leaves here makes a tree that can be walked and dropped on any thread's stack. The
 //! parser guards its own recursion, but chains such as `1 + 1 + …` are loops for it and deep trees for everybody who
 //! walks, copies or drops the result.
 
@@ -12,8 +12,14 @@ use std::any::TypeId;
 
 /// How many brackets may stand inside each other.
 const MAX_NESTING: usize = 120;
-/// How many words and operators may stand between two commas, over all brackets that are open.
-const MAX_DEPTH: usize = 600_000;
+/// How many words and operators may stand between two commas, over all brackets that are open. More than any tree that
+/// [`crate::queries::check`] lets pass has, and few enough for that check and for dropping what it refuses.
+const MAX_CHAIN: usize = 10_000;
+/// How many set operations may stand in one chain, over all brackets that are open. A copy takes about 4 KB of stack
+/// for each, and no visitor sees them.
+const MAX_SETS: usize = 200;
+/// How many `[]` may follow each other, as in a type.
+const MAX_LISTS: usize = 100;
 
 /// How characters become words: as DataFusion reads them, but the text of a comment stays a comment.
 ///
@@ -193,18 +199,22 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     }
     let mut open: Vec<Level> = vec![];
     let mut here = Level::default();
-    let mut around = 0;
-    let mut angles = 0_usize;
-    for token in tokens {
+    let mut around = Level::default();
+    let (mut angles, mut lists) = (0_usize, 0_usize);
+    for (i, token) in tokens.iter().enumerate() {
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 here.chain += 1;
-                around += here.chain;
+                around.chain += here.chain;
+                around.sets += here.sets;
                 open.push(std::mem::take(&mut here));
+                let is_list = matches!(tokens.get(i + 1), Some(t) if t.token == Token::RBracket);
+                lists = if is_list { lists + 1 } else { 0 };
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
                 if let Some(outer) = open.pop() {
-                    around -= outer.chain;
+                    around.chain -= outer.chain;
+                    around.sets -= outer.sets;
                     here = outer;
                 }
             }
@@ -212,6 +222,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             Token::Number(..) | Token::SingleQuotedString(_) => {}
             other => {
                 here.chain += 1;
+                lists = 0;
                 match other {
                     Token::Lt => angles += 1,
                     Token::Gt | Token::ShiftRight => angles = 0,
@@ -224,7 +235,12 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             }
         }
         // `ARRAY<ARRAY<…`: only `<` without any `>` between can nest.
-        if open.len() > MAX_NESTING || angles > MAX_NESTING || around + here.chain > MAX_DEPTH {
+        if open.len() > MAX_NESTING
+            || angles > MAX_NESTING
+            || lists > MAX_LISTS
+            || around.chain + here.chain > MAX_CHAIN
+            || around.sets + here.sets > MAX_SETS
+        {
             return Err(SqlError::Depth { at: position(token.span.start) });
         }
     }
