@@ -17,7 +17,7 @@ const MAX_NESTING: usize = 120;
 const MAX_CHAIN: usize = 10_000;
 /// How many set operations may stand in one chain, over all brackets that are open. A copy takes about 4 KB of stack
 /// for each, and no visitor sees them.
-const MAX_SETS: usize = 200;
+const MAX_SETS: usize = 60;
 /// How many `[]` may follow each other, as in a type.
 const MAX_LISTS: usize = 100;
 

@@ -1,6 +1,5 @@
 //! The grammar as a user meets it: statements in, trees or errors out.
 
-mod depth;
 mod errors;
 mod own;
 mod queries;
