@@ -122,7 +122,7 @@ fn dry_runs_show_a_plan_and_do_nothing() {
     let plan = folder.json(&["restore", "example", "--from", "b", "--dry-run"]);
     assert_members(&plan, &["point", "tables", "bytes_read", "seconds"]);
     assert_members(&plan["tables"][0], &["from", "to", "existing", "rows", "segments", "bytes"]);
-    let tables = folder.rows("SHOW TABLES");
+    let tables = folder.json(&["sql", "-c", "SHOW TABLES"])["results"][0]["result"]["rows"].clone();
     assert_eq!(tables.as_array().unwrap().len(), 1, "{tables}");
     assert!(folder.ok(&["backup", "example", "--to", "b", "--dry-run"]).contains("nothing was done"));
 }
@@ -199,8 +199,10 @@ fn verify_names_every_damaged_missing_and_swapped_object() {
         assert!(run.out.contains(&name) || run.err.contains(&name), "{name} flipped gave {run:?}");
         std::fs::remove_file(&object).unwrap();
         let run = folder.run(&["verify", "example_backup"]);
-        assert!(run.code == 3 || run.code == 1, "{name} removed gave {run:?}");
-        assert!(run.out.contains(&name) || run.err.contains(&name), "{name} removed gave {run:?}");
+        // A reader completes a missing copy of the log's head from the other one.
+        let completed = name.starts_with("log") && std::fs::read(&object).is_ok_and(|bytes| bytes == right);
+        assert!(completed || run.code == 3 || run.code == 1, "{name} removed gave {run:?}");
+        assert!(completed || run.out.contains(&name) || run.err.contains(&name), "{name} removed gave {run:?}");
         std::fs::write(&object, right).unwrap();
     }
     let run = folder.run(&["verify", "example_backup"]);
@@ -334,7 +336,7 @@ fn queries_read_backups_beside_live_tables() {
     let document = folder.json(&["query", "SELECT id, name FROM example WHERE id = 1"]);
     assert_eq!(
         document,
-        json!({"columns": [{"name": "id", "type": "int32"}, {"name": "name", "type": "varchar(255)"}], "rows": [{"id": 1, "name": "John"}]})
+        json!({"columns": [{"name": "id", "type": "int32"}, {"name": "name", "type": "varchar"}], "rows": [{"id": 1, "name": "John"}]})
     );
 }
 
