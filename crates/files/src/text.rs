@@ -123,14 +123,13 @@ pub(crate) fn write_json(
 fn write_json_text(text: &str, out: &mut String) {
     let outer = |b: Option<&u8>| b.is_none_or(u8::is_ascii_whitespace);
     let bytes = text.as_bytes();
-    let is_bare = !outer(bytes.first())
-        && !outer(bytes.last())
-        && text != "null"
-        && !bytes.iter().any(|b| matches!(b, b'\n' | b'\r'))
-        && json::is_json(text)
-        // A string comes back with its escapes written our way.
-        && !(bytes[0] == b'"' && bytes.contains(&b'\\'))
-        && !(bytes[0] == b'{' && text.contains(WRAPPED_JSON));
+    let first = bytes.first();
+    let has_line_end = bytes.iter().any(|b| matches!(b, b'\n' | b'\r'));
+    // A string comes back with its escapes written our way.
+    let changes = first == Some(&b'"') && bytes.contains(&b'\\');
+    let looks_wrapped = first == Some(&b'{') && text.contains(WRAPPED_JSON);
+    let other = outer(first) || outer(bytes.last()) || has_line_end || text == "null";
+    let is_bare = !(other || changes || looks_wrapped) && json::is_json(text);
     if is_bare {
         out.push_str(text);
     } else {
