@@ -1,10 +1,12 @@
 //! Puts the pages of `docs/errors/` into the binary, so that `keepfast explain` works anywhere.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
-    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors");
+    // Asked at run time: a build folder may serve several clones.
+    let crate_folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let pages = crate_folder.join("../../docs/errors");
     println!("cargo:rerun-if-changed={}", pages.display());
     let mut found: Vec<(u16, PathBuf)> = std::fs::read_dir(&pages)
         .expect("docs/errors stands beside the crates")

@@ -12,10 +12,11 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The workspace this program was built from.
+    /// The workspace whose `cargo xtask` runs this program. A build folder may serve several clones, so cargo is
+    /// asked at run time.
     pub fn find() -> Result<Self, String> {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask stands outside a workspace")?;
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("start it with `cargo xtask`")?;
+        let root = Path::new(&package).parent().ok_or("xtask stands outside a workspace")?;
         let program = std::env::current_exe().map_err(|why| format!("cannot tell where builds go: {why}"))?;
         let release = program.parent().ok_or("cannot tell where builds go")?;
         Ok(Self { root: root.to_path_buf(), release: release.to_path_buf() })

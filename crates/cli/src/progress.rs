@@ -4,11 +4,11 @@
 
 use crate::output::human;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use keepfast_engine::{NoProgress, Progress};
+use keepfast_engine::{NoProgress, Progress, Work};
 use keepfast_model::ByteCount;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub fn choose(no_progress: bool, verbose: u8, json: bool) -> Arc<dyn Progress> {
 struct Notes;
 
 impl Progress for Notes {
-    fn stage(&self, _: &str, _: Option<u64>) {}
+    fn stage(&self, _: &str, _: Option<Work>) {}
     fn advance(&self, _: u64, _: u64) {}
     fn note(&self, line: &str) {
         print_line(line);
@@ -44,11 +44,20 @@ fn print_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
+/// What of a stage is done.
+#[derive(Debug, Default)]
+struct Done {
+    bytes: AtomicU64,
+    rows: AtomicU64,
+    /// Whether the stage's work is counted in rows.
+    by_rows: AtomicBool,
+}
+
 /// A bar with rate, share and time left.
 #[derive(Debug, Default)]
 struct Bar {
     bar: Mutex<Option<ProgressBar>>,
-    rows: Arc<AtomicU64>,
+    done: Arc<Done>,
 }
 
 impl Bar {
@@ -67,28 +76,34 @@ impl Bar {
 }
 
 impl Progress for Bar {
-    fn stage(&self, name: &str, bytes: Option<u64>) {
-        self.rows.store(0, Ordering::Relaxed);
-        let rows = self.rows.clone();
-        let template = match bytes {
-            Some(_) => {
-                "{msg} {bar:30} {percent:>3} %  {binary_bytes} of {binary_total_bytes}{rows}  {binary_bytes_per_sec}  {left}"
-            }
-            None => "{msg} {spinner} {binary_bytes}{rows}  {binary_bytes_per_sec}  {elapsed}",
+    fn stage(&self, name: &str, work: Option<Work>) {
+        self.done.bytes.store(0, Ordering::Relaxed);
+        self.done.rows.store(0, Ordering::Relaxed);
+        self.done.by_rows.store(matches!(work, Some(Work::Rows(_))), Ordering::Relaxed);
+        let (done, rate) = (self.done.clone(), self.done.clone());
+        let (total, template) = match work {
+            Some(Work::Bytes(n)) => (Some(n), "{msg} {bar:30} {percent:>3} %  {done}  {rate}  {left}"),
+            Some(Work::Rows(n)) => (Some(n), "{msg} {bar:30} {percent:>3} %  {done}  {rate}  {left}"),
+            None => (None, "{msg} {spinner} {done}  {rate}  {elapsed}"),
         };
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key("rows", move |_: &ProgressState, w: &mut dyn std::fmt::Write| {
-                let n = rows.load(Ordering::Relaxed);
-                if n > 0 {
-                    let _ = write!(w, "  {}", human::rows(n));
+            .with_key("done", move |_: &ProgressState, w: &mut dyn std::fmt::Write| {
+                let _ = write!(w, "{}", ByteCount(done.bytes.load(Ordering::Relaxed)));
+                let rows = done.rows.load(Ordering::Relaxed);
+                if rows > 0 {
+                    let _ = write!(w, "  {}", human::rows(rows));
                 }
+            })
+            .with_key("rate", move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
+                let bytes = ByteCount(rate.bytes.load(Ordering::Relaxed));
+                let _ = write!(w, "{}", human::rate(bytes, state.elapsed().as_secs_f64()));
             })
             .with_key("left", |state: &ProgressState, w: &mut dyn std::fmt::Write| {
                 let _ = write!(w, "{} left", human::seconds(state.eta().as_secs_f64()));
             })
             .progress_chars("━╸ ");
-        let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr_with_hz(10))
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10))
             .with_style(style)
             .with_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -96,8 +111,10 @@ impl Progress for Bar {
     }
 
     fn advance(&self, bytes: u64, rows: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.with(|bar| bar.inc(bytes));
+        self.done.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.done.rows.fetch_add(rows, Ordering::Relaxed);
+        let n = if self.done.by_rows.load(Ordering::Relaxed) { rows } else { bytes };
+        self.with(|bar| bar.inc(n));
     }
 
     fn note(&self, line: &str) {
@@ -121,7 +138,7 @@ struct Lines {
 #[derive(Debug)]
 struct Stage {
     name: String,
-    total: Option<u64>,
+    work: Option<Work>,
     bytes: u64,
     rows: u64,
     began: Instant,
@@ -131,17 +148,23 @@ struct Stage {
 impl Stage {
     fn line(&self) -> String {
         let s = self.began.elapsed().as_secs_f64();
-        let mut line = format!("{}: {}", self.name, ByteCount(self.bytes));
+        let (done, total) = match self.work {
+            Some(Work::Bytes(total)) => (self.bytes, total),
+            Some(Work::Rows(total)) => (self.rows, total),
+            None => (0, 0),
+        };
+        let mut line = format!("{}: ", self.name);
         // Writing into a String cannot fail.
-        if let Some(total) = self.total.filter(|t| *t > 0) {
-            let _ = write!(line, " of {} ({} %)", ByteCount(total), (self.bytes * 100 / total).min(100));
+        if total > 0 {
+            let _ = write!(line, "{} %, ", (u128::from(done) * 100 / u128::from(total)).min(100));
         }
+        let _ = write!(line, "{}", ByteCount(self.bytes));
         if self.rows > 0 {
             let _ = write!(line, ", {}", human::rows(self.rows));
         }
         let _ = write!(line, ", {}", human::rate(ByteCount(self.bytes), s));
-        if let Some(total) = self.total.filter(|t| *t > self.bytes && self.bytes > 0) {
-            let left = s / self.bytes as f64 * (total - self.bytes) as f64;
+        if total > done && done > 0 {
+            let left = s / done as f64 * (total - done) as f64;
             let _ = write!(line, ", {} left", human::seconds(left));
         }
         line
@@ -149,10 +172,10 @@ impl Stage {
 }
 
 impl Progress for Lines {
-    fn stage(&self, name: &str, bytes: Option<u64>) {
+    fn stage(&self, name: &str, work: Option<Work>) {
         self.finish();
         let now = Instant::now();
-        let stage = Stage { name: name.to_owned(), total: bytes, bytes: 0, rows: 0, began: now, said: now };
+        let stage = Stage { name: name.to_owned(), work, bytes: 0, rows: 0, began: now, said: now };
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
     }
 
@@ -192,14 +215,14 @@ mod tests {
         let began = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
         let stage = Stage {
             name: "scan".into(),
-            total: Some(400 << 20),
+            work: Some(Work::Bytes(400 << 20)),
             bytes: 100 << 20,
             rows: 1000,
             began,
             said: began,
         };
         let line = stage.line();
-        assert!(line.starts_with("scan: 100.0 MiB of 400.0 MiB (25 %), 1,000 rows, "), "{line}");
+        assert!(line.starts_with("scan: 25 %, 100.0 MiB, 1,000 rows, "), "{line}");
         assert!(line.contains("MiB/s, ") && line.ends_with("s left"), "{line}");
     }
 
@@ -207,7 +230,7 @@ mod tests {
     fn stages_may_follow_each_other_without_an_end() {
         for progress in [&Lines::default() as &dyn Progress, &Bar::default()] {
             progress.advance(1, 1);
-            progress.stage("a", Some(10));
+            progress.stage("a", Some(Work::Rows(10)));
             progress.advance(20, 1);
             progress.stage("b", None);
             progress.advance(1, 1);

@@ -7,11 +7,13 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::incremental::Increment;
 use crate::places::Place;
+use crate::progress::Work;
 use crate::resolve::StoreSpec;
 use crate::run::{Resumable, Run};
 use crate::session::same_table;
 use crate::task::{ScanContext, ScanResult, ScanTask, Task, TaskResult, known_segments, select};
-use futures::TryStreamExt;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile, target_rows_for};
 use keepfast_model::{
     BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, KeyRange, ManifestRef, Partition,
@@ -32,7 +34,7 @@ const GUESSED_SPEED: f64 = 150e6;
 /// A chain of changes longer than this starts a new base.
 const LONGEST_CHAIN: usize = 64;
 /// Bytes that one partition aims at.
-const PARTITION_BYTES: u64 = 64 << 20;
+const PARTITION_BYTES: u64 = 16 << 20;
 
 /// Tables of one store at one cut, on their way into vaults.
 pub(crate) struct Source {
@@ -51,6 +53,8 @@ pub(crate) struct TableWork {
     pub mode: WriteMode,
     pub why: String,
     pub partitions: Vec<Partition>,
+    /// Bytes that an incremental backup is expected to read.
+    pub changes_expected: ByteCount,
     pub target_rows: u32,
 }
 
@@ -128,41 +132,72 @@ impl Engine {
     }
 
     /// What a backup would do.
-    pub async fn plan_backup(&self, request: &BackupRequest) -> Result<BackupPlan> {
-        let (places, source) = self.check_backup(request).await?;
-        let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-        let planned = self.plan_at(request, &places[0], &source, &cut).await;
-        cut.release().await?;
-        let works = planned?;
-        let tables: Vec<TablePlan> = works
-            .iter()
-            .map(|w| {
-                let read = if w.mode == WriteMode::Incremental { ByteCount(0) } else { w.at.bytes_expected };
-                let ratio = w
-                    .previous
-                    .as_ref()
-                    .map_or(GUESSED_RATIO, |p| p.bytes.0 as f64 / w.at.bytes_expected.0.max(1) as f64);
-                TablePlan {
-                    table: w.name.clone(),
-                    mode: w.mode,
-                    why: w.why.clone(),
-                    rows: w.at.rows_expected,
-                    partitions: w.partitions.len() as u32,
-                    bytes_read: read,
-                    bytes_written: ByteCount((read.0 as f64 * ratio) as u64),
-                    segment_rows: w.target_rows,
-                }
+    pub fn plan_backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupPlan>> {
+        async move {
+            let (places, source) = self.check_backup(request).await?;
+            let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
+            let planned = self.plan_at(request, &places[0], &source, &cut).await;
+            cut.release().await?;
+            let works = planned?;
+            let speed = self.earlier_speed(&places[0], &source).await?;
+            let tables: Vec<TablePlan> = works
+                .iter()
+                .map(|w| {
+                    let ratio = w
+                        .previous
+                        .as_ref()
+                        .map_or(GUESSED_RATIO, |p| p.bytes.0 as f64 / w.at.bytes_expected.0.max(1) as f64);
+                    let (read, written) = match w.mode {
+                        // Of what is read, one half is as it was and one half as it is.
+                        WriteMode::Incremental => (w.changes_expected, w.changes_expected.0 as f64 / 2.0),
+                        _ => (w.at.bytes_expected, w.at.bytes_expected.0 as f64),
+                    };
+                    TablePlan {
+                        table: w.name.clone(),
+                        mode: w.mode,
+                        why: w.why.clone(),
+                        rows: w.at.rows_expected,
+                        partitions: w.partitions.len() as u32,
+                        bytes_read: read,
+                        bytes_written: ByteCount((written * ratio) as u64),
+                        segment_rows: w.target_rows,
+                    }
+                })
+                .collect();
+            let bytes_read: ByteCount = tables.iter().map(|t| t.bytes_read).sum();
+            let bytes_written: ByteCount = tables.iter().map(|t| t.bytes_written).sum();
+            let seconds = match speed {
+                Some(speed) => bytes_written.0 as f64 / speed,
+                None => bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
+            };
+            Ok(BackupPlan {
+                targets: request.to.iter().map(|to| Address::new(to).to_string()).collect(),
+                tasks: tables.iter().map(|t| t.partitions).sum(),
+                bytes_read,
+                bytes_written,
+                seconds,
+                tables,
             })
-            .collect();
-        let bytes_read: ByteCount = tables.iter().map(|t| t.bytes_read).sum();
-        Ok(BackupPlan {
-            targets: request.to.clone(),
-            tasks: tables.iter().map(|t| t.partitions).sum(),
-            bytes_read,
-            bytes_written: tables.iter().map(|t| t.bytes_written).sum(),
-            seconds: bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
-            tables,
-        })
+        }
+        .boxed_local()
+    }
+
+    /// Bytes written a second by the newest points that wrote whole tables; none where there are none.
+    async fn earlier_speed(&self, place: &Place, source: &Source) -> Result<Option<f64>> {
+        let vault = match self.open_vault(place.vault.as_deref()).await {
+            Ok(vault) => vault,
+            Err(EngineError::Vault(VaultError::NotAVault { .. })) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let log = vault.log().await?;
+        let (mut bytes, mut ms) = (0, 0);
+        let backup = backup_name(place, source)?;
+        let points = log.points(&backup).rev();
+        for point in points.filter(|p| p.tables.iter().all(|t| t.mode == WriteMode::Full)).take(3) {
+            bytes += point.tables.iter().map(|t| t.bytes.0).sum::<u64>();
+            ms += point.elapsed_ms;
+        }
+        Ok((bytes > 0 && ms > 0).then(|| bytes as f64 * 1000.0 / ms as f64))
     }
 
     async fn check_backup(&self, request: &BackupRequest) -> Result<(Vec<Place>, Source)> {
@@ -198,33 +233,29 @@ impl Engine {
                 reason: "this version writes unencrypted vaults only".into(),
             });
         }
-        if let Some(rows) = request.segment_rows
-            && (!rows.is_power_of_two() || !(16..=1 << 24).contains(&rows))
-        {
-            return Err(EngineError::Usage {
-                what: "segment rows".into(),
-                reason: format!("{rows} is not a power of two between 16 and 16777216"),
-            });
-        }
+        check_segment_rows(request.segment_rows)?;
         let source = self.find_tables(&request.tables).await?;
         Ok((places, source))
     }
 
     /// Makes a restore point in each target.
-    pub async fn backup(&self, request: &BackupRequest) -> Result<BackupOutcome> {
-        let (places, source) = self.check_backup(request).await?;
-        let started = Instant::now();
-        let mut outcome = BackupOutcome { reports: vec![], failed: vec![] };
-        let alone = places.len() == 1;
-        for (place, to) in places.iter().zip(&request.to) {
-            match self.backup_into(request, place, &source, started).await {
-                Ok(report) => outcome.reports.push(report),
-                Err(error) if alone || matches!(error, EngineError::Interrupted) => return Err(error),
-                Err(error) => outcome.failed.push((to.clone(), error)),
+    pub fn backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupOutcome>> {
+        async move {
+            let (places, source) = self.check_backup(request).await?;
+            let started = Instant::now();
+            let mut outcome = BackupOutcome { reports: vec![], failed: vec![] };
+            let alone = places.len() == 1;
+            for (place, to) in places.iter().zip(&request.to) {
+                match self.backup_into(request, place, &source, started).await {
+                    Ok(report) => outcome.reports.push(report),
+                    Err(error) if alone || matches!(error, EngineError::Interrupted) => return Err(error),
+                    Err(error) => outcome.failed.push((to.clone(), error)),
+                }
             }
+            self.options.progress.finish();
+            Ok(outcome)
         }
-        self.options.progress.finish();
-        Ok(outcome)
+        .boxed_local()
     }
 
     async fn backup_into(
@@ -279,9 +310,10 @@ impl Engine {
         started: Instant,
     ) -> Result<BackupReport> {
         let works = self.plan_at(request, place, source, cut).await?;
-        let expected =
-            works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.bytes_expected.0).sum();
-        self.options.progress.stage("backup", Some(expected));
+        let expected: u64 =
+            works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.rows_expected).sum();
+        // How many rows changed is known when they have been read.
+        self.options.progress.stage("backup", (expected > 0).then_some(Work::Rows(expected)));
         let finished = self.finished_tasks(vault, run.id()).await?;
         let mut written = vec![];
         let mut number = 0;
@@ -397,10 +429,20 @@ impl Engine {
                 mode,
                 why,
                 partitions: vec![],
+                changes_expected: ByteCount(0),
                 target_rows,
             };
-            if mode == WriteMode::Full {
-                work.partitions = self.partitions(cut, &work, vault.as_ref()).await?;
+            match (mode, &vault, &work.previous) {
+                (WriteMode::Full, ..) => {
+                    work.partitions = self.partitions(cut, &work, vault.as_ref()).await?
+                }
+                (_, Some(vault), Some(previous)) => {
+                    let from = self.positions_of(vault, previous, &work).await?;
+                    // Whether there are changes at all shows when they are read.
+                    let expected = cut.changes_expected(&work.name, &from).await;
+                    work.changes_expected = expected.ok().flatten().unwrap_or_default();
+                }
+                _ => {}
             }
             works.push(work);
         }
@@ -662,6 +704,17 @@ impl Engine {
     ) -> Result<Option<TablePoint>> {
         let log = vault.log().await?;
         Ok(log.points(backup).rev().find_map(|p| p.tables.iter().find(|t| t.id == *id).cloned()))
+    }
+}
+
+/// Refuses a number of rows that segments cannot aim at.
+pub(crate) fn check_segment_rows(rows: Option<u32>) -> Result<()> {
+    match rows {
+        Some(rows) if !rows.is_power_of_two() || !(16..=1 << 24).contains(&rows) => Err(EngineError::Usage {
+            what: "segment rows".into(),
+            reason: format!("{rows} is not a power of two between 16 and 16777216"),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,9 @@ use crate::backup::{Written, report};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::point::{self, entries};
-use futures::TryStreamExt;
+use crate::progress::Work;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Domain, Manifest, ManifestKind, SegmentWriter, Splitter};
 use keepfast_model::{
     BackupPoint, ByteCount, Certificate, Digest, PointId, ProofKind, Record, TablePoint, WriteMode,
@@ -19,37 +21,41 @@ use std::time::Instant;
 
 impl Engine {
     /// Writes a new base from the newest point's base and changes, and commits it as a point of the same cut.
-    pub async fn compact(&self, backup: &str) -> Result<BackupReport> {
-        let started = Instant::now();
-        let found = self.find_backup(backup).await?;
-        let (_, newest) = self.find_point(&found, &crate::api::AsOf::Latest).await?;
-        let total: u64 = newest.tables.iter().map(|t| t.bytes.0).sum();
-        self.options.progress.stage("compact", Some(total * 3));
-        let mut written = vec![];
-        for table in &newest.tables {
-            if table.changes.is_empty() {
-                let point = TablePoint { segments_new: 0, bytes_new: ByteCount(0), ..table.clone() };
-                written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
-                continue;
+    pub fn compact<'a>(&'a self, backup: &'a str) -> LocalBoxFuture<'a, Result<BackupReport>> {
+        async move {
+            let started = Instant::now();
+            let found = self.find_backup(backup).await?;
+            let (_, newest) = self.find_point(&found, &crate::api::AsOf::Latest).await?;
+            let rows: u64 =
+                newest.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.digest.rows).sum();
+            self.options.progress.stage("compact", Some(Work::Rows(rows)));
+            let mut written = vec![];
+            for table in &newest.tables {
+                if table.changes.is_empty() {
+                    let point = TablePoint { segments_new: 0, bytes_new: ByteCount(0), ..table.clone() };
+                    written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
+                    continue;
+                }
+                written.push(self.fold(&found.vault, table).await?);
             }
-            written.push(self.fold(&found.vault, table).await?);
+            let point = BackupPoint {
+                run: found.vault.new_run()?,
+                tables: written.iter().map(|w| w.point.clone()).collect(),
+                elapsed_ms: started.elapsed().as_millis() as u64,
+                program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+                ..newest
+            };
+            let cut = point.cut.clone();
+            let objects: Vec<NewObject> = written.iter().flat_map(|w| w.objects.clone()).collect();
+            let seq = found.vault.commit(vec![Record::Point(Box::new(point))], &objects, &()).await?;
+            for table in written.iter().filter(|w| w.point.mode == WriteMode::Synthetic) {
+                self.project(&found.vault, &table.point).await;
+            }
+            self.options.progress.finish();
+            let id = PointId { backup: found.backup.clone(), seq };
+            Ok(report(&found.vault, found.backup, id, cut, written, started))
         }
-        let point = BackupPoint {
-            run: found.vault.new_run()?,
-            tables: written.iter().map(|w| w.point.clone()).collect(),
-            elapsed_ms: started.elapsed().as_millis() as u64,
-            program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
-            ..newest
-        };
-        let cut = point.cut.clone();
-        let objects: Vec<NewObject> = written.iter().flat_map(|w| w.objects.clone()).collect();
-        let seq = found.vault.commit(vec![Record::Point(Box::new(point))], &objects, &()).await?;
-        for table in written.iter().filter(|w| w.point.mode == WriteMode::Synthetic) {
-            self.project(&found.vault, &table.point).await;
-        }
-        self.options.progress.finish();
-        let id = PointId { backup: found.backup.clone(), seq };
-        Ok(report(&found.vault, found.backup, id, cut, written, started))
+        .boxed_local()
     }
 
     async fn fold(&self, vault: &Vault, table: &TablePoint) -> Result<Written> {

@@ -8,12 +8,14 @@ use crate::api::*;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::Place;
+use crate::progress::Work;
 use crate::resolve::StoreSpec;
 use crate::session::same_table;
 use crate::source::{LiveSource, Rows, TableSource};
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, new_null_array};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_model::{RowHasher, TableName, TableSchema, convert, encode_keys};
 use keepfast_store::{CutOptions, OpenCut};
 use keepfast_vault::VaultError;
@@ -41,20 +43,23 @@ impl Side {
 
 impl Engine {
     /// Rows that differ between two states.
-    pub async fn diff(&self, request: &DiffRequest) -> Result<DiffReport> {
-        let left = self.side(&request.left, request.table.as_ref(), None).await?;
-        let right = match self.side(&request.right, request.table.as_ref(), Some(&left)).await {
-            Ok(right) => right,
-            Err(e) => {
-                left.release().await?;
-                return Err(e);
-            }
-        };
-        let result = self.diff_sides(&left, &right, request.limit).await;
-        left.release().await?;
-        right.release().await?;
-        self.options.progress.finish();
-        result
+    pub fn diff<'a>(&'a self, request: &'a DiffRequest) -> LocalBoxFuture<'a, Result<DiffReport>> {
+        async move {
+            let left = self.side(&request.left, request.table.as_ref(), None).await?;
+            let right = match self.side(&request.right, request.table.as_ref(), Some(&left)).await {
+                Ok(right) => right,
+                Err(e) => {
+                    left.release().await?;
+                    return Err(e);
+                }
+            };
+            let result = self.diff_sides(&left, &right, request.limit).await;
+            left.release().await?;
+            right.release().await?;
+            self.options.progress.finish();
+            result
+        }
+        .boxed_local()
     }
 
     /// A point (`name@seq`, `URL#name`, `name`) or a live table. A bare name means the table where there is one of
@@ -118,9 +123,9 @@ impl Engine {
         let common = Arc::new(Common::of(left.source.schema(), right.source.schema())?);
         let mut report =
             DiffReport { left: left.name.clone(), right: right.name.clone(), ..DiffReport::default() };
-        let bytes: u64 =
-            [left, right].iter().flat_map(|s| (0..s.source.partitions()).map(|p| s.source.bytes(p).0)).sum();
-        self.options.progress.stage("compare", Some(bytes * 3));
+        let rows: u64 =
+            [left, right].iter().flat_map(|s| (0..s.source.partitions()).map(|p| s.source.rows(p))).sum();
+        self.options.progress.stage("compare", Some(Work::Rows(rows)));
         let one_shard = |s: &Side| (0..s.source.partitions()).all(|p| s.source.shard(p) == s.source.shard(0));
         let ordered = |s: &Side| s.source.partitions() == 0 || (s.source.key_order() && one_shard(s));
         if !common.schema.is_bag() && ordered(left) && ordered(right) {

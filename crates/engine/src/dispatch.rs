@@ -27,14 +27,18 @@ impl Engine {
         F: Future<Output = Result<T>> + Send + 'static,
         J: IntoIterator<Item = F>,
     {
-        futures::stream::iter(jobs)
-            .map(|job| async {
+        // A job that takes long must not keep the next ones waiting, so results come as they are ready.
+        let mut results: Vec<(usize, T)> = futures::stream::iter(jobs)
+            .enumerate()
+            .map(|(at, job)| async move {
                 let handle = AbortOnDrop(tokio::spawn(job));
-                handle.wait().await
+                Ok::<_, EngineError>((at, handle.wait().await?))
             })
-            .buffered(self.options.threads.max(1))
+            .buffer_unordered(self.options.threads.max(1))
             .try_collect()
-            .await
+            .await?;
+        results.sort_unstable_by_key(|(at, _)| *at);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
     }
 
     /// Results of tasks that an earlier, interrupted process of this run finished.

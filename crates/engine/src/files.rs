@@ -7,7 +7,8 @@ use crate::session::same_table;
 use crate::source::TableSource;
 use crate::statements::editable;
 use arrow::array::RecordBatch;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_files::{ExportOptions, Exporter, ImportOptions, open_imports};
 use keepfast_model::{RunId, TableName, TableSchema};
 use keepfast_store::load::LoadTable;
@@ -21,57 +22,65 @@ const AHEAD: usize = 4;
 impl Engine {
     /// Loads files into a table, which is made when it does not exist; returns rows. An existing table gets the rows
     /// added, in one version.
-    pub async fn import(&self, files: &[PathBuf], into: &TableName, options: &ImportOptions) -> Result<u64> {
-        if files.is_empty() {
-            return Err(EngineError::Usage { what: "import".into(), reason: "no file is named".into() });
-        }
-        let store = self.store_of(into).await?;
-        let wanted = TableName { store: None, ..into.clone() };
-        let existing = store.list_tables(None).await?.into_iter().find(|t| same_table(t, &wanted));
-        let mut options = options.clone();
-        if let Some(existing) = &existing {
-            let schema = store.describe(existing).await?.schema;
-            let key: Vec<&str> = schema.key_names();
-            if !options.key.is_empty()
-                && !options.key.iter().map(|k| k.to_lowercase()).eq(key.iter().map(|k| k.to_lowercase()))
-            {
-                return Err(EngineError::Usage {
-                    what: "--key".into(),
-                    reason: format!("table '{existing}' exists with the key ({})", key.join(", ")),
-                });
+    pub fn import<'a>(
+        &'a self,
+        files: &'a [PathBuf],
+        into: &'a TableName,
+        options: &'a ImportOptions,
+    ) -> LocalBoxFuture<'a, Result<u64>> {
+        async move {
+            if files.is_empty() {
+                return Err(EngineError::Usage { what: "import".into(), reason: "no file is named".into() });
             }
-            options.key.clear();
-            options.schema = Some(schema);
-        }
-        self.options.progress.stage("import", None);
-        let paths = files.to_vec();
-        let opened = tokio::task::spawn_blocking(move || open_imports(&paths, options)).await;
-        let import = opened.map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })??;
-        let schema = import.schema().clone();
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(AHEAD);
-        let reader = tokio::task::spawn_blocking(move || {
-            for batch in import.rows() {
-                let failed = batch.is_err();
-                if sender.blocking_send(batch).is_err() || failed {
-                    return;
+            let store = self.store_of(into).await?;
+            let wanted = TableName { store: None, ..into.clone() };
+            let existing = store.list_tables(None).await?.into_iter().find(|t| same_table(t, &wanted));
+            let mut options = options.clone();
+            if let Some(existing) = &existing {
+                let schema = store.describe(existing).await?.schema;
+                let key: Vec<&str> = schema.key_names();
+                if !options.key.is_empty()
+                    && !options.key.iter().map(|k| k.to_lowercase()).eq(key.iter().map(|k| k.to_lowercase()))
+                {
+                    return Err(EngineError::Usage {
+                        what: "--key".into(),
+                        reason: format!("table '{existing}' exists with the key ({})", key.join(", ")),
+                    });
                 }
+                options.key.clear();
+                options.schema = Some(schema);
             }
-        });
-        let rows = match existing {
-            Some(name) => {
-                let mut edit = editable(&store)?.begin_edit(&name).await?;
-                let mut rows = 0;
-                while let Some(batch) = receiver.recv().await {
-                    rows += edit.insert(self.heard(batch?)?, OnDuplicate::Refuse).await?;
+            self.options.progress.stage("import", None);
+            let paths = files.to_vec();
+            let opened = tokio::task::spawn_blocking(move || open_imports(&paths, options)).await;
+            let import = opened.map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })??;
+            let schema = import.schema().clone();
+            let (sender, mut receiver) = tokio::sync::mpsc::channel(AHEAD);
+            let reader = tokio::task::spawn_blocking(move || {
+                for batch in import.rows() {
+                    let failed = batch.is_err();
+                    if sender.blocking_send(batch).is_err() || failed {
+                        return;
+                    }
                 }
-                edit.commit().await?;
-                rows
-            }
-            None => self.import_new(&store, wanted, schema, receiver).await?,
-        };
-        reader.await.map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })?;
-        self.options.progress.finish();
-        Ok(rows)
+            });
+            let rows = match existing {
+                Some(name) => {
+                    let mut edit = editable(&store)?.begin_edit(&name).await?;
+                    let mut rows = 0;
+                    while let Some(batch) = receiver.recv().await {
+                        rows += edit.insert(self.heard(batch?)?, OnDuplicate::Refuse).await?;
+                    }
+                    edit.commit().await?;
+                    rows
+                }
+                None => self.import_new(&store, wanted, schema, receiver).await?,
+            };
+            reader.await.map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })?;
+            self.options.progress.finish();
+            Ok(rows)
+        }
+        .boxed_local()
     }
 
     fn heard(&self, batch: RecordBatch) -> Result<RecordBatch> {
@@ -94,6 +103,7 @@ impl Engine {
             schema,
             dependents: vec![],
             mode: LoadMode::Create,
+            segment_rows: None,
             replaced_tag: "import".into(),
         };
         let run = RunId(uuid::Uuid::new_v4().simple().to_string());
@@ -131,15 +141,23 @@ impl Engine {
     }
 
     /// Writes a live table to a file; returns rows. The file appears when it is complete.
-    pub async fn export(&self, table: &TableName, to: &Path, options: &ExportOptions) -> Result<u64> {
-        let Some(side) = self.live_side(table).await? else {
-            return Err(EngineError::Unknown { what: "table", name: table.to_string() });
-        };
-        self.options.progress.stage("export", None);
-        let exported = self.export_source(&side.source, to, options).await;
-        side.release().await?;
-        self.options.progress.finish();
-        exported
+    pub fn export<'a>(
+        &'a self,
+        table: &'a TableName,
+        to: &'a Path,
+        options: &'a ExportOptions,
+    ) -> LocalBoxFuture<'a, Result<u64>> {
+        async move {
+            let Some(side) = self.live_side(table).await? else {
+                return Err(EngineError::Unknown { what: "table", name: table.to_string() });
+            };
+            self.options.progress.stage("export", None);
+            let exported = self.export_source(&side.source, to, options).await;
+            side.release().await?;
+            self.options.progress.finish();
+            exported
+        }
+        .boxed_local()
     }
 
     async fn export_source(

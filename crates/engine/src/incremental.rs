@@ -243,7 +243,7 @@ impl Engine {
     }
 
     /// Where the change log stood at the point that holds the previous state of a table.
-    async fn positions_of(
+    pub(crate) async fn positions_of(
         &self,
         vault: &Vault,
         previous: &TablePoint,
@@ -282,15 +282,16 @@ impl Engine {
             }
             return Ok(after);
         }
-        // One partition a segment: its keys up to the next segment's first.
-        let each = point::plan(schema, base.to_vec(), all, usize::MAX);
+        // One partition a segment, its keys up to the next segment's first; those that no change touches stay as they are.
         let touched = point::touched_keys(vault, &previous.id, schema, new).await?;
+        let mut each = point::plan(schema, base.to_vec(), all.clone(), usize::MAX);
+        each.retain(|p| touched.iter().any(|(shard, keys)| *shard == p.shard && keys.any_in(&p.range)));
+        // Joined again, so that change segments are read a few times and not once for every base segment.
+        let most = each.len().div_ceil(self.options.threads.max(1) * 2).max(1);
         let mut jobs = vec![];
-        for partition in each {
-            if !touched.iter().any(|(shard, keys)| *shard == partition.shard && keys.any_in(&partition.range))
-            {
-                continue;
-            }
+        for partition in each.chunk_by(|a, b| a.shard == b.shard).flat_map(|c| c.chunks(most)) {
+            let Some(partition) = PointPartition::joined(partition, &all) else { continue };
+            let known: Digest = partition.base.iter().fold(Digest::default(), |d, e| d.merge(e.digest));
             let before = PointPartition {
                 changes: partition.changes.iter().filter(|c| !new.contains(c)).cloned().collect(),
                 ..partition.clone()
@@ -298,7 +299,10 @@ impl Engine {
             let (engine, vault, previous, schema) =
                 (self.clone(), vault.clone(), previous.clone(), schema.clone());
             jobs.push(async move {
-                let before = engine.digest_of(&vault, &previous, &schema, before).await?;
+                let before = match before.changes.is_empty() {
+                    true => known,
+                    false => engine.digest_of(&vault, &previous, &schema, before).await?,
+                };
                 let after = engine.digest_of(&vault, &previous, &schema, partition).await?;
                 Ok((before, after))
             });

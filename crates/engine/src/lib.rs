@@ -32,7 +32,7 @@ mod writes;
 
 pub use engine::{Engine, EngineOptions, Outcome};
 pub use error::EngineError;
-pub use progress::{Cancel, NoProgress, Progress};
+pub use progress::{Cancel, NoProgress, Progress, Work};
 pub use resolve::{StoreResolver, StoreSpec};
 pub use session::parse_as_of;
 pub use statements::{backup_request, restore_request, verify_request};

@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use keepfast_format::{BagMerger, SegmentEntry, merge_cells, merge_keyed, read_changes, read_segment};
 use keepfast_model::change::HIDDEN_COLUMNS;
 use keepfast_model::{
-    ByteCount, ColumnId, KeyRange, ShardId, TableId, TablePoint, TableSchema, TableShape, encode_keys,
+    ColumnId, KeyRange, ShardId, TableId, TablePoint, TableSchema, TableShape, encode_keys,
 };
 use keepfast_vault::Vault;
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,20 @@ pub struct PointPartition {
 }
 
 impl PointPartition {
-    fn bytes(&self) -> ByteCount {
-        self.base.iter().chain(&self.changes).map(|e| e.bytes).sum()
+    /// Partitions of one shard as one. Keys between them are not read: no change may lie there.
+    pub fn joined(parts: &[Self], changes: &[SegmentEntry]) -> Option<Self> {
+        let (first, last) = (parts.first()?, parts.last()?);
+        let range = KeyRange { start: first.range.start.clone(), end: last.range.end.clone() };
+        Some(Self {
+            shard: first.shard.clone(),
+            base: parts.iter().flat_map(|p| p.base.iter().cloned()).collect(),
+            changes: changes
+                .iter()
+                .filter(|c| c.shard == first.shard && overlaps(c, &range))
+                .cloned()
+                .collect(),
+            range,
+        })
     }
 }
 
@@ -165,8 +177,8 @@ impl TableSource for PointSource {
         self.partitions[partition].shard.clone()
     }
 
-    fn bytes(&self, partition: usize) -> ByteCount {
-        self.partitions[partition].bytes()
+    fn rows(&self, partition: usize) -> u64 {
+        self.partitions[partition].base.iter().map(|e| e.rows).sum()
     }
 
     fn key_order(&self) -> bool {
@@ -320,7 +332,11 @@ pub async fn touched_keys(
     for entry in changes {
         let bytes = vault.read_change_segment(table, entry).await?;
         let batches = read_changes(bytes, schema, BATCH_ROWS)?.collect::<Result<Vec<_>, _>>()?;
-        let keys = KeyedChanges::new(schema, batches, &KeyRange::default())?;
+        let mut keys = KeyedChanges::new(schema, batches, &KeyRange::default())?;
+        for (batch, _) in &mut keys.batches {
+            // Only the keys are asked for.
+            *batch = batch.project(&[0])?;
+        }
         match touched.iter_mut().find(|(shard, _)| *shard == entry.shard) {
             Some((_, all)) => all.0.batches.extend(keys.batches),
             None => touched.push((entry.shard.clone(), TouchedKeys(keys))),

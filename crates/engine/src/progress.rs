@@ -5,10 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
+/// How much a stage has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many rows, about.
+    Rows(u64),
+}
+
 /// Hears how far a command is. Called from many tasks; must not block.
 pub trait Progress: Debug + Send + Sync {
-    /// A stage begins; `bytes` of work are expected in it, where that is known.
-    fn stage(&self, name: &str, bytes: Option<u64>);
+    /// A stage begins, with so much to do, where that is known.
+    fn stage(&self, name: &str, work: Option<Work>);
     /// So much of the stage is done.
     fn advance(&self, bytes: u64, rows: u64);
     /// Something a person should know.
@@ -22,7 +31,7 @@ pub trait Progress: Debug + Send + Sync {
 pub struct NoProgress;
 
 impl Progress for NoProgress {
-    fn stage(&self, _: &str, _: Option<u64>) {}
+    fn stage(&self, _: &str, _: Option<Work>) {}
     fn advance(&self, _: u64, _: u64) {}
     fn note(&self, _: &str) {}
     fn finish(&self) {}

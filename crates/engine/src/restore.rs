@@ -2,16 +2,19 @@
 
 use crate::Result;
 use crate::api::*;
+use crate::backup::check_segment_rows;
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::table_of;
 use crate::point::{self, entries};
+use crate::progress::Work;
 use crate::resolve::StoreSpec;
 use crate::session::same_table;
 use crate::source::{LiveSource, TableSource};
 use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
-use futures::TryStreamExt;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, TryStreamExt};
 use keepfast_model::{ByteCount, Digest, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
@@ -59,6 +62,7 @@ struct Prepared {
 
 impl Engine {
     async fn prepare_restore(&self, request: &RestoreRequest) -> Result<Prepared> {
+        check_segment_rows(request.segment_rows)?;
         let found = self.find_backup(&request.from).await?;
         let (id, point) = self.find_point(&found, &request.as_of).await?;
         let wanted: Vec<(&TablePoint, Option<TableName>)> = match &request.tables {
@@ -157,55 +161,62 @@ impl Engine {
     }
 
     /// What a restore would do.
-    pub async fn plan_restore(&self, request: &RestoreRequest) -> Result<RestorePlan> {
-        let prepared = self.prepare_restore(request).await?;
-        let tables: Vec<RestoreTablePlan> = prepared
-            .jobs
-            .iter()
-            .map(|j| RestoreTablePlan {
-                from: j.from.name.clone(),
-                to: j.to.clone(),
-                existing: j.existing.clone(),
-                rows: j.from.digest.rows,
-                segments: j.from.base.iter().map(|m| m.segments).sum::<u32>()
-                    + j.from.changes.iter().map(|m| m.manifest.segments).sum::<u32>(),
-                bytes: j.from.bytes,
+    pub fn plan_restore<'a>(&'a self, request: &'a RestoreRequest) -> LocalBoxFuture<'a, Result<RestorePlan>> {
+        async move {
+            let prepared = self.prepare_restore(request).await?;
+            let tables: Vec<RestoreTablePlan> = prepared
+                .jobs
+                .iter()
+                .map(|j| RestoreTablePlan {
+                    from: j.from.name.clone(),
+                    to: j.to.clone(),
+                    existing: j.existing.clone(),
+                    rows: j.from.digest.rows,
+                    segments: j.from.base.iter().map(|m| m.segments).sum::<u32>()
+                        + j.from.changes.iter().map(|m| m.manifest.segments).sum::<u32>(),
+                    bytes: j.from.bytes,
+                })
+                .collect();
+            let bytes_read: ByteCount = tables.iter().map(|t| t.bytes).sum();
+            Ok(RestorePlan {
+                point: prepared.id,
+                tables,
+                bytes_read,
+                seconds: bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
             })
-            .collect();
-        let bytes_read: ByteCount = tables.iter().map(|t| t.bytes).sum();
-        Ok(RestorePlan {
-            point: prepared.id,
-            tables,
-            bytes_read,
-            seconds: bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
-        })
+        }
+        .boxed_local()
     }
 
     /// Brings tables back: loaded beside, verified, published.
-    pub async fn restore(&self, request: &RestoreRequest) -> Result<RestoreReport> {
-        let started = Instant::now();
-        let prepared = self.prepare_restore(request).await?;
-        let run = prepared.vault.new_run()?;
-        let mut tables = vec![];
-        for job in &prepared.jobs {
-            let (schema, _) = select(&job.from.schema, &request.selection)?;
-            tables.push(LoadTable {
-                target: job.to.clone(),
-                schema,
-                dependents: job.from.dependents.clone(),
-                mode: job.mode,
-                replaced_tag: prepared.id.seq.to_string(),
-            });
+    pub fn restore<'a>(&'a self, request: &'a RestoreRequest) -> LocalBoxFuture<'a, Result<RestoreReport>> {
+        async move {
+            let started = Instant::now();
+            let prepared = self.prepare_restore(request).await?;
+            let run = prepared.vault.new_run()?;
+            let mut tables = vec![];
+            for job in &prepared.jobs {
+                let (schema, _) = select(&job.from.schema, &request.selection)?;
+                tables.push(LoadTable {
+                    target: job.to.clone(),
+                    schema,
+                    dependents: job.from.dependents.clone(),
+                    mode: job.mode,
+                    segment_rows: request.segment_rows,
+                    replaced_tag: prepared.id.seq.to_string(),
+                });
+            }
+            let load = prepared.store.begin_load(LoadOptions { run: run.clone(), tables }).await?;
+            let result = self.load_and_publish(request, &prepared, &run, &load, started).await;
+            if result.is_err() {
+                // The first error tells more than one that follows from it.
+                let _ = load.abandon().await;
+            }
+            let _ = prepared.vault.sweep_run(&run).await;
+            self.options.progress.finish();
+            result
         }
-        let load = prepared.store.begin_load(LoadOptions { run: run.clone(), tables }).await?;
-        let result = self.load_and_publish(request, &prepared, &run, &load, started).await;
-        if result.is_err() {
-            // The first error tells more than one that follows from it.
-            let _ = load.abandon().await;
-        }
-        let _ = prepared.vault.sweep_run(&run).await;
-        self.options.progress.finish();
-        result
+        .boxed_local()
     }
 
     async fn load_and_publish(
@@ -216,8 +227,8 @@ impl Engine {
         load: &Arc<dyn Load>,
         started: Instant,
     ) -> Result<RestoreReport> {
-        let total: u64 = prepared.jobs.iter().map(|j| j.from.bytes.0).sum();
-        self.options.progress.stage("restore", Some(total * 3));
+        let rows: u64 = prepared.jobs.iter().map(|j| j.from.digest.rows).sum();
+        self.options.progress.stage("restore", Some(Work::Rows(rows)));
         let mut number = 0;
         let mut parts = vec![];
         let mut given = vec![];
@@ -295,6 +306,7 @@ impl Engine {
                 schema: job.from.schema.clone(),
                 partition,
                 selection: request.selection.clone(),
+                hash: job.mode == LoadMode::Merge,
                 store: prepared.spec.clone(),
                 load: load.token().unwrap_or_default(),
                 target: job.to.clone(),
@@ -326,7 +338,8 @@ impl Engine {
         load: &Arc<dyn Load>,
         given: &[Digest],
     ) -> Result<(Vec<Digest>, Vec<ShardPosition>)> {
-        self.options.progress.stage("verify", None);
+        let rows: u64 = given.iter().map(|d| d.rows).sum();
+        self.options.progress.stage("verify", Some(Work::Rows(rows)));
         let cut = load.open_cut().await?;
         let mut digests = vec![];
         for (job, given) in prepared.jobs.iter().zip(given) {
@@ -395,34 +408,41 @@ impl Engine {
     }
 
     /// Puts back what a restore replaced; returns the tables' names.
-    pub async fn undo(&self, restore: &str) -> Result<Vec<TableName>> {
-        let path = self.restores().join(format!("{restore}.json"));
-        let unknown = || EngineError::Unknown { what: "restore", name: restore.to_owned() };
-        if !restore.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '@' | '.'))
-            || restore.starts_with('.')
-        {
-            return Err(unknown());
-        }
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown()),
-            Err(source) => {
-                return Err(EngineError::State { what: "read", path: path.display().to_string(), source });
+    pub fn undo<'a>(&'a self, restore: &'a str) -> LocalBoxFuture<'a, Result<Vec<TableName>>> {
+        async move {
+            let path = self.restores().join(format!("{restore}.json"));
+            let unknown = || EngineError::Unknown { what: "restore", name: restore.to_owned() };
+            if !restore.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '@' | '.'))
+                || restore.starts_with('.')
+            {
+                return Err(unknown());
             }
-        };
-        let remembered: Remembered = serde_json::from_slice(&bytes).map_err(|e| EngineError::State {
-            what: "read",
-            path: path.display().to_string(),
-            source: e.into(),
-        })?;
-        let store = self.options.stores.open(&remembered.store).await?;
-        store.undo(&remembered.undo).await?;
-        std::fs::remove_file(&path).map_err(|source| EngineError::State {
-            what: "remove",
-            path: path.display().to_string(),
-            source,
-        })?;
-        Ok(remembered.tables)
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown()),
+                Err(source) => {
+                    return Err(EngineError::State {
+                        what: "read",
+                        path: path.display().to_string(),
+                        source,
+                    });
+                }
+            };
+            let remembered: Remembered = serde_json::from_slice(&bytes).map_err(|e| EngineError::State {
+                what: "read",
+                path: path.display().to_string(),
+                source: e.into(),
+            })?;
+            let store = self.options.stores.open(&remembered.store).await?;
+            store.undo(&remembered.undo).await?;
+            std::fs::remove_file(&path).map_err(|source| EngineError::State {
+                what: "remove",
+                path: path.display().to_string(),
+                source,
+            })?;
+            Ok(remembered.tables)
+        }
+        .boxed_local()
     }
 
     fn restores(&self) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use keepfast_model::{ByteCount, ColumnId, Partition, ShardId, TableName, TableSchema};
+use keepfast_model::{ColumnId, Partition, ShardId, TableName, TableSchema};
 use keepfast_store::{OpenCut, PlanOptions, ScanOptions};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub trait TableSource: Debug + Send + Sync {
     /// The shard of a partition; partitions of one shard stand together.
     fn shard(&self, partition: usize) -> ShardId;
 
-    /// Bytes that a partition reads; a guess.
-    fn bytes(&self, partition: usize) -> ByteCount;
+    /// Rows of a partition; a guess.
+    fn rows(&self, partition: usize) -> u64;
 
     /// Whether rows come in key order.
     fn key_order(&self) -> bool;
@@ -78,8 +78,8 @@ impl TableSource for LiveSource {
         self.partitions[partition].shard.clone()
     }
 
-    fn bytes(&self, partition: usize) -> ByteCount {
-        self.partitions[partition].bytes_expected
+    fn rows(&self, partition: usize) -> u64 {
+        self.partitions[partition].rows_expected
     }
 
     fn key_order(&self) -> bool {

@@ -8,7 +8,8 @@ use crate::resolve::StoreSpec;
 use arrow::array::{RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::execution::SendableRecordBatchStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_model::{Selection, TableName};
 use keepfast_sql::{self as sql, Scope, Statement, sqlparser::ast};
 use keepfast_store::Store;
@@ -16,48 +17,55 @@ use std::sync::Arc;
 
 impl Engine {
     /// Executes one parsed statement.
-    pub async fn execute(&self, statement: &sql::Located) -> Result<Outcome> {
-        match &statement.statement {
-            Statement::Query(query) => self.query(query).await,
-            Statement::Insert(insert) => self.insert(insert).await,
-            Statement::Update(update) => self.update(update).await,
-            Statement::Delete(delete) => self.delete(delete).await,
-            Statement::CreateTable(create) => self.create_table(create).await,
-            Statement::DropTable(drop) => self.drop_tables(drop).await,
-            Statement::ShowTables => self.show_tables().await,
-            Statement::DescribeTable { table } => self.describe_table(table).await,
-            Statement::Backup(backup) => Ok(Outcome::Backup(self.backup(&backup_request(backup)?).await?)),
-            Statement::Restore(restore) => {
-                Ok(Outcome::Restore(self.restore(&restore_request(restore)?).await?))
-            }
-            Statement::Explain(inner) => match inner.as_ref() {
+    pub fn execute<'a>(&'a self, statement: &'a sql::Located) -> LocalBoxFuture<'a, Result<Outcome>> {
+        async move {
+            match &statement.statement {
+                Statement::Query(query) => self.query(query).await,
+                Statement::Insert(insert) => self.insert(insert).await,
+                Statement::Update(update) => self.update(update).await,
+                Statement::Delete(delete) => self.delete(delete).await,
+                Statement::CreateTable(create) => self.create_table(create).await,
+                Statement::DropTable(drop) => self.drop_tables(drop).await,
+                Statement::ShowTables => self.show_tables().await,
+                Statement::DescribeTable { table } => self.describe_table(table).await,
                 Statement::Backup(backup) => {
-                    Ok(Outcome::BackupPlan(self.plan_backup(&backup_request(backup)?).await?))
+                    Ok(Outcome::Backup(self.backup(&backup_request(backup)?).await?))
                 }
                 Statement::Restore(restore) => {
-                    Ok(Outcome::RestorePlan(self.plan_restore(&restore_request(restore)?).await?))
+                    Ok(Outcome::Restore(self.restore(&restore_request(restore)?).await?))
                 }
-                _ => Err(unsupported(
-                    "EXPLAIN of this statement",
-                    "BACKUP, RESTORE and queries can be explained",
-                )),
-            },
-            Statement::UndoRestore { id } => {
-                let tables = self.undo(id).await?;
-                Ok(Outcome::Done(format!("put back {}", joined(&tables))))
+                Statement::Explain(inner) => match inner.as_ref() {
+                    Statement::Backup(backup) => {
+                        Ok(Outcome::BackupPlan(self.plan_backup(&backup_request(backup)?).await?))
+                    }
+                    Statement::Restore(restore) => {
+                        Ok(Outcome::RestorePlan(self.plan_restore(&restore_request(restore)?).await?))
+                    }
+                    _ => Err(unsupported(
+                        "EXPLAIN of this statement",
+                        "BACKUP, RESTORE and queries can be explained",
+                    )),
+                },
+                Statement::UndoRestore { id } => {
+                    let tables = self.undo(id).await?;
+                    Ok(Outcome::Done(format!("put back {}", joined(&tables))))
+                }
+                Statement::Verify(verify) => Ok(Outcome::Verify(self.verify(&verify_request(verify)).await?)),
+                Statement::ShowBackups => Ok(Outcome::Backups(self.list(None).await?)),
+                Statement::ShowRestorePoints { from } => {
+                    Ok(Outcome::Points(self.points(from.as_str()).await?))
+                }
+                Statement::DescribeBackup { name } => {
+                    Ok(Outcome::Point(Box::new(self.show(name.as_str(), &AsOf::Latest).await?)))
+                }
+                Statement::DropBackup { name } => {
+                    let (name, points) = self.drop_backup(name.as_str()).await?;
+                    Ok(Outcome::Done(format!("dropped backup '{name}' with {points} restore points")))
+                }
+                _ => Err(unsupported("this statement", "this version does not know it")),
             }
-            Statement::Verify(verify) => Ok(Outcome::Verify(self.verify(&verify_request(verify)).await?)),
-            Statement::ShowBackups => Ok(Outcome::Backups(self.list(None).await?)),
-            Statement::ShowRestorePoints { from } => Ok(Outcome::Points(self.points(from.as_str()).await?)),
-            Statement::DescribeBackup { name } => {
-                Ok(Outcome::Point(Box::new(self.show(name.as_str(), &AsOf::Latest).await?)))
-            }
-            Statement::DropBackup { name } => {
-                let (name, points) = self.drop_backup(name.as_str()).await?;
-                Ok(Outcome::Done(format!("dropped backup '{name}' with {points} restore points")))
-            }
-            _ => Err(unsupported("this statement", "this version does not know it")),
         }
+        .boxed_local()
     }
 
     async fn query(&self, query: &sql::Query) -> Result<Outcome> {

@@ -11,7 +11,8 @@ use crate::point::{self, PointPartition};
 use crate::resolve::StoreSpec;
 use crate::source::{Rows, pick};
 use arrow::array::RecordBatch;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_format::{Domain, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{
     ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
@@ -77,6 +78,9 @@ pub struct LoadTask {
     pub partition: PointPartition,
     /// Which part of the rows and columns to load.
     pub selection: Selection,
+    /// Whether rows are hashed on their way; else the store's digest of what it took stands for them, and reading back
+    /// all of the table proves it.
+    pub hash: bool,
     /// The store.
     pub store: StoreSpec,
     /// The load's token.
@@ -276,6 +280,7 @@ impl Engine {
         let condition =
             task.selection.filter.as_deref().map(|f| Condition::compile(self, &schema, f)).transpose()?;
         let everything = columns.is_none() && condition.is_none();
+        let hash = task.hash || !everything;
         let rows =
             point::read(vault.clone(), task.table.clone(), schema.clone(), task.partition.clone(), None)
                 .await?;
@@ -295,6 +300,9 @@ impl Engine {
                         .options
                         .progress
                         .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
+                    if !hash {
+                        return Ok(batch);
+                    }
                     let read = hasher.digest(&batch)?;
                     let (given, batch) = if everything {
                         (read, batch)
@@ -320,7 +328,11 @@ impl Engine {
             return Err(error);
         }
         let part = written?;
-        let (read, given) = *digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (read, given) = if hash {
+            *digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        } else {
+            (part.digest, part.digest)
+        };
         if part.digest != given {
             return Err(EngineError::RestoreDiffers {
                 table: task.target.to_string(),
@@ -331,45 +343,49 @@ impl Engine {
     }
 
     /// Runs one task from its JSON and puts its result into the staging area; returns the result that counts.
-    pub async fn run_task(&self, task: &str) -> Result<String> {
-        let task: Task = serde_json::from_str(task)
-            .map_err(|e| EngineError::Usage { what: "task".into(), reason: e.to_string() })?;
-        let (vault, run, number, result) = match &task {
-            Task::Scan(task) => {
-                let vault = self.open_vault(Some(&task.vault)).await?;
-                let store = self.options.stores.open(&task.store).await?;
-                let cut = store.attach_cut(&task.cut).await?;
-                let (kept, columns) = select(&task.schema, &task.selection)?;
-                let condition = task
-                    .selection
-                    .filter
-                    .as_deref()
-                    .map(|f| Condition::compile(self, &task.schema, f))
-                    .transpose()?;
-                let context = ScanContext {
-                    known: known_segments(&vault, &task.known).await?,
-                    vault: vault.clone(),
-                    cut,
-                    schema: Arc::new(task.schema.clone()),
-                    kept: Arc::new(kept),
-                    columns,
-                    condition,
-                    table: task.table.clone(),
-                    profile: Arc::new(task.profile.clone()),
-                    sort: !store.capabilities().key_order && !task.schema.is_bag(),
-                };
-                let result = self.scan_partitions(&context, &task.partitions).await?;
-                (vault, &task.run, task.number, TaskResult::Scan(result))
-            }
-            Task::Load(task) => {
-                let vault = self.open_vault(Some(&task.vault)).await?;
-                let store = self.options.stores.open(&task.store).await?;
-                let load = store.attach_load(&task.load).await?;
-                let result = self.load_partition(&vault, load.as_ref(), task).await?;
-                (vault, &task.run, task.number, TaskResult::Load(result))
-            }
-        };
-        vault.put_task_result(run, number, &result).await?;
-        serde_json::to_string(&result).map_err(|e| EngineError::Task { task: number, reason: e.to_string() })
+    pub fn run_task<'a>(&'a self, task: &'a str) -> LocalBoxFuture<'a, Result<String>> {
+        async move {
+            let task: Task = serde_json::from_str(task)
+                .map_err(|e| EngineError::Usage { what: "task".into(), reason: e.to_string() })?;
+            let (vault, run, number, result) = match &task {
+                Task::Scan(task) => {
+                    let vault = self.open_vault(Some(&task.vault)).await?;
+                    let store = self.options.stores.open(&task.store).await?;
+                    let cut = store.attach_cut(&task.cut).await?;
+                    let (kept, columns) = select(&task.schema, &task.selection)?;
+                    let condition = task
+                        .selection
+                        .filter
+                        .as_deref()
+                        .map(|f| Condition::compile(self, &task.schema, f))
+                        .transpose()?;
+                    let context = ScanContext {
+                        known: known_segments(&vault, &task.known).await?,
+                        vault: vault.clone(),
+                        cut,
+                        schema: Arc::new(task.schema.clone()),
+                        kept: Arc::new(kept),
+                        columns,
+                        condition,
+                        table: task.table.clone(),
+                        profile: Arc::new(task.profile.clone()),
+                        sort: !store.capabilities().key_order && !task.schema.is_bag(),
+                    };
+                    let result = self.scan_partitions(&context, &task.partitions).await?;
+                    (vault, &task.run, task.number, TaskResult::Scan(result))
+                }
+                Task::Load(task) => {
+                    let vault = self.open_vault(Some(&task.vault)).await?;
+                    let store = self.options.stores.open(&task.store).await?;
+                    let load = store.attach_load(&task.load).await?;
+                    let result = self.load_partition(&vault, load.as_ref(), task).await?;
+                    (vault, &task.run, task.number, TaskResult::Load(result))
+                }
+            };
+            vault.put_task_result(run, number, &result).await?;
+            serde_json::to_string(&result)
+                .map_err(|e| EngineError::Task { task: number, reason: e.to_string() })
+        }
+        .boxed_local()
     }
 }

@@ -8,10 +8,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::FoundBackup;
 use crate::point::PointSource;
+use crate::progress::Work;
 use crate::source::{Rows, TableSource};
 use crate::task::{keep, select};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, StreamExt};
 use keepfast_model::{ByteCount, ColumnId, Hash256, LogSeq, Selection, ShardId, TableName, TableSchema};
 use keepfast_vault::CheckOptions;
 use std::sync::Arc;
@@ -19,47 +21,50 @@ use std::time::Instant;
 
 impl Engine {
     /// Proves, or finds damage and differences; both are reported, not errors.
-    pub async fn verify(&self, request: &VerifyRequest) -> Result<VerifyReport> {
-        let started = Instant::now();
-        let expect = request.expect.as_deref().map(parse_head).transpose()?;
-        let found = self.find_backup(&request.backup).await?;
-        let log = found.vault.log().await?;
-        let mut report = VerifyReport {
-            backup: found.backup.clone(),
-            vault: found.vault.url().to_owned(),
-            level: request.level,
-            ok: true,
-            objects: 0,
-            bytes: ByteCount(0),
-            points: 0,
-            damage: vec![],
-            tables: vec![],
-            head: log.head().map_or_else(|| "0:".to_owned(), |(seq, hash)| format!("{seq}:{hash}")),
-            seconds: 0.0,
-        };
-        if let Some((seq, hash)) = expect {
-            let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
-            if !stands {
-                report.damage.push(DamageReport {
-                    object: found.vault.target().full(&keepfast_vault::layout::log_record(seq)),
-                    what: "the log does not hold the expected record: it was rolled back or replaced".into(),
-                    tables: vec![],
-                    points: vec![format!("number {seq}")],
-                });
+    pub fn verify<'a>(&'a self, request: &'a VerifyRequest) -> LocalBoxFuture<'a, Result<VerifyReport>> {
+        async move {
+            let started = Instant::now();
+            let expect = request.expect.as_deref().map(parse_head).transpose()?;
+            let found = self.find_backup(&request.backup).await?;
+            let log = found.vault.log().await?;
+            let mut report = VerifyReport {
+                backup: found.backup.clone(),
+                vault: found.vault.url().to_owned(),
+                level: request.level,
+                ok: true,
+                objects: 0,
+                bytes: ByteCount(0),
+                points: 0,
+                damage: vec![],
+                tables: vec![],
+                head: log.head().map_or_else(|| "0:".to_owned(), |(seq, hash)| format!("{seq}:{hash}")),
+                seconds: 0.0,
+            };
+            if let Some((seq, hash)) = expect {
+                let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
+                if !stands {
+                    report.damage.push(DamageReport {
+                        object: found.vault.target().full(&keepfast_vault::layout::log_record(seq)),
+                        what: "the log does not hold the expected record: it was rolled back or replaced"
+                            .into(),
+                        tables: vec![],
+                        points: vec![format!("number {seq}")],
+                    });
+                }
             }
+            match request.level {
+                Level::Checksum => self.verify_stored(&found, &mut report).await?,
+                Level::Compare | Level::Content => self.verify_rows(request, &found, &mut report).await?,
+            }
+            report.ok = report.damage.is_empty() && report.tables.iter().all(|t| t.equal);
+            report.seconds = started.elapsed().as_secs_f64();
+            self.options.progress.finish();
+            Ok(report)
         }
-        match request.level {
-            Level::Checksum => self.verify_stored(&found, &mut report).await?,
-            Level::Compare | Level::Content => self.verify_rows(request, &found, &mut report).await?,
-        }
-        report.ok = report.damage.is_empty() && report.tables.iter().all(|t| t.equal);
-        report.seconds = started.elapsed().as_secs_f64();
-        self.options.progress.finish();
-        Ok(report)
+        .boxed_local()
     }
 
     async fn verify_stored(&self, found: &FoundBackup, report: &mut VerifyReport) -> Result<()> {
-        self.options.progress.stage("verify", None);
         let options = CheckOptions { backup: None, point: None };
         let checked = found.vault.check(&options, &Heard { engine: self.clone() }).await?;
         report.objects = checked.objects;
@@ -87,8 +92,9 @@ impl Engine {
                 reason: format!("restore point {id} holds {} tables", point.tables.len()),
             });
         }
-        let total: u64 = point.tables.iter().map(|t| t.bytes.0).sum();
-        self.options.progress.stage("verify", Some(total * 3));
+        // Rows of the vault, and those of the live tables beside them.
+        let rows: u64 = point.tables.iter().map(|t| t.digest.rows).sum();
+        self.options.progress.stage("verify", Some(Work::Rows(rows * 2)));
         report.points = 1;
         for table in &point.tables {
             let vault: Arc<dyn TableSource> =
@@ -174,7 +180,9 @@ struct Heard {
 }
 
 impl keepfast_vault::Progress for Heard {
-    fn expect(&self, _objects: u64, _bytes: u64) {}
+    fn expect(&self, _objects: u64, bytes: u64) {
+        self.engine.options.progress.stage("verify", Some(Work::Bytes(bytes)));
+    }
 
     fn checked(&self, _objects: u64, bytes: u64) {
         self.engine.options.progress.advance(bytes, 0);
@@ -233,8 +241,8 @@ impl TableSource for SelectedSource {
         self.source.shard(partition)
     }
 
-    fn bytes(&self, partition: usize) -> ByteCount {
-        self.source.bytes(partition)
+    fn rows(&self, partition: usize) -> u64 {
+        self.source.rows(partition)
     }
 
     fn key_order(&self) -> bool {

@@ -45,6 +45,7 @@ pub struct Splitter {
     /// Zero bits at the top of a key hash that end a segment.
     end_bits: u32,
     rows_max: u64,
+    taken: Digest,
     chunk: Open,
 }
 
@@ -69,8 +70,14 @@ impl Splitter {
             order: (!schema.is_bag()).then(|| KeyOrder::new(&schema)),
             end_bits: target_rows.ilog2(),
             rows_max: u64::from(target_rows) * ROWS_MAX_FACTOR,
+            taken: Digest::default(),
             chunk: Open::default(),
         }
+    }
+
+    /// Digest of all rows that came, added up before they were cut into chunks.
+    pub fn taken(&self) -> Digest {
+        self.taken
     }
 
     /// For rows that do not come in key order: chunks then have no `min` and `max`, and order is not checked.
@@ -91,6 +98,7 @@ impl Splitter {
         }
         let batch = self.conform.batch(&batch)?;
         let hashes = self.hasher.hash(&batch)?;
+        self.taken.add_rows(&hashes.rows);
         if let Some(order) = &mut self.order {
             order.follow(&batch)?;
         }

@@ -142,6 +142,12 @@ pub trait OpenCut: Debug + Send + Sync {
     /// position that this store never gave; `Unsupported` without a log, or for bags that are not logged with counts.
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream>;
 
+    /// Bytes that [`Self::changes`] would read, for a plan; none where the store cannot tell without reading them.
+    async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
+        let _ = (table, from);
+        Ok(None)
+    }
+
     /// The store's own count and checksums at the cut, computed without the scan's decoder; none where it has none.
     /// A store that knows the checksum of everything without reading rows gives it, whatever was asked.
     /// `full` gives one unbounded range. Otherwise the answer names the ranges that it covers, which may be others than

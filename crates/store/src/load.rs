@@ -31,6 +31,8 @@ pub struct LoadTable {
     pub dependents: Vec<Dependent>,
     /// What happens with an existing one.
     pub mode: LoadMode,
+    /// Rows that a piece of the loaded table aims at, where the store has such pieces; none leaves it to the store.
+    pub segment_rows: Option<u32>,
     /// Restore's `<table>__replaced_<seq>_<n>`: the `<seq>` of it. The store chooses `<n>`.
     pub replaced_tag: String,
 }

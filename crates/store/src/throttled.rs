@@ -10,7 +10,7 @@ use crate::{
 use arrow::array::{Array, RecordBatch};
 use async_trait::async_trait;
 use futures::StreamExt;
-use keepfast_model::{Cut, Partition, ShardPosition, SourceProof, TableName};
+use keepfast_model::{ByteCount, Cut, Partition, ShardPosition, SourceProof, TableName};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -196,6 +196,9 @@ impl OpenCut for ThrottledCut {
     }
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
         Ok(self.pace.stream(self.inner.changes(table, from).await?))
+    }
+    async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
+        self.inner.changes_expected(table, from).await
     }
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         self.inner.prove(table, request).await

@@ -527,7 +527,14 @@ async fn changes_of_a_bag_are_counts() {
 
 async fn load(store: &AwkwardStore, mode: LoadMode, rows: RecordBatch) -> Arc<dyn keepfast_store::Load> {
     let schema = sample::plain();
-    let table = LoadTable { target: name(), schema, dependents: vec![], mode, replaced_tag: "1".into() };
+    let table = LoadTable {
+        target: name(),
+        schema,
+        dependents: vec![],
+        mode,
+        segment_rows: None,
+        replaced_tag: "1".into(),
+    };
     let options = LoadOptions { run: keepfast_model::RunId("r".into()), tables: vec![table] };
     let load = store.begin_load(options).await.unwrap();
     let part = load.write_part(&name(), 0, sample::stream(vec![rows])).await.unwrap();
@@ -569,6 +576,7 @@ async fn a_load_with_a_key_twice_is_refused() {
         schema: schema.clone(),
         dependents: vec![],
         mode: LoadMode::Create,
+        segment_rows: None,
         replaced_tag: "1".into(),
     };
     let options = LoadOptions { run: keepfast_model::RunId("r".into()), tables: vec![table] };

@@ -167,6 +167,7 @@ async fn a_lost_answer_leaves_the_publication_done() {
             schema: schema.clone(),
             dependents: vec![],
             mode: LoadMode::Create,
+            segment_rows: None,
             replaced_tag: "1".into(),
         }],
     };
@@ -192,6 +193,7 @@ async fn a_store_that_loses_a_row_of_a_part_says_that_it_has_it() {
             schema: schema.clone(),
             dependents: vec![],
             mode: LoadMode::Create,
+            segment_rows: None,
             replaced_tag: "1".into(),
         }],
     };

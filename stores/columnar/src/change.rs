@@ -49,7 +49,6 @@ pub struct Change {
 struct Straight {
     op: Op,
     sink: SegmentSink,
-    given: Digest,
     last: KeyBytes,
     /// The segments, once all are written.
     segments: Option<Vec<SegmentEntry>>,
@@ -189,11 +188,9 @@ impl Change {
     }
 
     async fn write_straight(&mut self, op: Op, batch: RecordBatch, last: KeyBytes) -> Result<()> {
-        let given = self.hasher.digest(&batch)?;
         let straight = self.straight.get_or_insert_with(|| Straight {
             op,
             sink: SegmentSink::new(self.target.clone(), self.base.file.profile.clone()),
-            given: Digest::default(),
             last: KeyBytes::default(),
             segments: None,
         });
@@ -201,7 +198,6 @@ impl Change {
         for piece in sink::pieces(&batch) {
             straight.sink.push(piece).await?;
         }
-        straight.given = straight.given.merge(given);
         Ok(())
     }
 
@@ -423,7 +419,7 @@ impl Change {
             );
         }
         let segments = straight.segments.clone().unwrap_or_default();
-        Ok((segments, straight.given, straight.sink.profile().cloned()))
+        Ok((segments, straight.sink.taken(), straight.sink.profile().cloned()))
     }
 
     /// Stages rows that were written straight, before everything else.

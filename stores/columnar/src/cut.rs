@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use keepfast_model::certificate::RangeProof;
 use keepfast_model::{
-    Cut, Exactness, KeyRange, Partition, Position, ShardId, ShardPosition, SourceProof, TableId, TableName,
+    ByteCount, Cut, Exactness, KeyRange, Partition, Position, ShardId, ShardPosition, SourceProof, TableId,
+    TableName,
 };
 use keepfast_store::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, StoreError, TableAtCut};
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,30 @@ impl ColumnarCut {
             .and_then(|at| self.versions.get(at))
             .ok_or_else(|| self.store.shared.no_table(table))
     }
+
+    /// The version of a table at an earlier position.
+    async fn before(&self, table: &TableName, from: &[ShardPosition]) -> Result<TableVersion> {
+        let version = self.version(table)?;
+        let gone = |position: String, reason: &str| StoreError::ChangesGone {
+            table: table.to_string(),
+            position,
+            reason: reason.into(),
+        };
+        let id = &version.table().0;
+        let Some(position) = from.iter().find(|p| p.shard.0 == *id).map(|p| &p.position) else {
+            return Err(gone(
+                "that position".into(),
+                "the table was made anew since: restored, imported or created",
+            ));
+        };
+        let Position::Version(number) = position else {
+            return Err(gone(position.to_string(), "this store never gave such a position"));
+        };
+        match version.ancestor(*number).await? {
+            Some(before) => Ok(before),
+            None => Err(gone(position.to_string(), "the version is no longer kept")),
+        }
+    }
 }
 
 /// What a partition of a bag says of itself.
@@ -241,26 +266,13 @@ impl OpenCut for ColumnarCut {
     }
 
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
-        let version = self.version(table)?;
-        let gone = |position: String, reason: &str| StoreError::ChangesGone {
-            table: table.to_string(),
-            position,
-            reason: reason.into(),
-        };
-        let id = &version.table().0;
-        let Some(position) = from.iter().find(|p| p.shard.0 == *id).map(|p| &p.position) else {
-            return Err(gone(
-                "that position".into(),
-                "the table was made anew since: restored, imported or created",
-            ));
-        };
-        let Position::Version(number) = position else {
-            return Err(gone(position.to_string(), "this store never gave such a position"));
-        };
-        match version.ancestor(*number).await? {
-            Some(before) => diff::changes(&before, version).await,
-            None => Err(gone(position.to_string(), "the version is no longer kept")),
-        }
+        let before = self.before(table, from).await?;
+        diff::changes(&before, self.version(table)?).await
+    }
+
+    async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
+        let before = self.before(table, from).await?;
+        diff::changed_bytes(&before, self.version(table)?).await.map(Some)
     }
 
     async fn prove(&self, table: &TableName, _request: &ProofRequest) -> Result<Option<SourceProof>> {

@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use crate::sink::SHARD;
 use crate::stage::pick;
 use crate::table::TableVersion;
-use crate::{Result, rows};
+use crate::{Result, fault, rows};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
     new_null_array,
@@ -17,10 +17,11 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::stream::{self, StreamExt};
 use keepfast_format::{SegmentEntry, exact_field};
 use keepfast_model::change::change_schema;
-use keepfast_model::{ChangeOp, Position, RowHasher, TableId, TableSchema, encode_keys};
+use keepfast_model::{ByteCount, ChangeOp, Position, RowHasher, TableId, TableSchema, encode_keys};
 use keepfast_store::{BatchStream, StoreError};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// Changes a batch at most.
 const OUT_ROWS: usize = 8_192;
@@ -28,6 +29,8 @@ const OUT_ROWS: usize = 8_192;
 const OUT_SOURCES: usize = 16;
 /// Rows whose hashes are compared at once, for bags.
 const BAG_ROWS: u64 = 4 << 20;
+/// Segments of a side that are read ahead.
+const AHEAD: usize = 2;
 
 /// The changes from one version of a table to a later one.
 ///
@@ -97,6 +100,12 @@ async fn differing(from: &TableVersion, to: &TableVersion) -> Result<(Vec<Segmen
     Ok((removed, added))
 }
 
+/// Stored bytes that [`changes`] reads.
+pub(crate) async fn changed_bytes(from: &TableVersion, to: &TableVersion) -> Result<ByteCount> {
+    let (removed, added) = differing(from, to).await?;
+    Ok(removed.iter().chain(&added).map(|s| s.bytes).sum())
+}
+
 /// Rows of some segments, in order, with their keys and hashes.
 #[derive(Debug)]
 struct Side {
@@ -104,6 +113,8 @@ struct Side {
     table: TableId,
     schema: Arc<TableSchema>,
     segments: VecDeque<SegmentEntry>,
+    /// Segments that are being read ahead.
+    ahead: VecDeque<JoinHandle<Result<VecDeque<Block>>>>,
     blocks: VecDeque<Block>,
 }
 
@@ -130,6 +141,7 @@ impl Side {
             table: version.table().clone(),
             schema: version.schema().clone(),
             segments: segments.into(),
+            ahead: VecDeque::new(),
             blocks: VecDeque::new(),
         }
     }
@@ -141,12 +153,19 @@ impl Side {
                 return Ok(true);
             }
             if self.blocks.pop_front().is_none() {
-                let Some(segment) = self.segments.pop_front() else { return Ok(false) };
-                let batches =
-                    rows::read(&self.shared, &self.table, &self.schema, &segment, None, rows::BATCH_ROWS)
-                        .await?;
-                let schema = self.schema.clone();
-                self.blocks = self.shared.compute(move || blocks(&schema, &batches)).await?;
+                while self.ahead.len() < AHEAD
+                    && let Some(segment) = self.segments.pop_front()
+                {
+                    let (shared, table, schema) =
+                        (self.shared.clone(), self.table.clone(), self.schema.clone());
+                    self.ahead.push_back(tokio::spawn(async move {
+                        let batches =
+                            rows::read(&shared, &table, &schema, &segment, None, rows::BATCH_ROWS).await?;
+                        shared.compute(move || blocks(&schema, &batches)).await
+                    }));
+                }
+                let Some(read) = self.ahead.pop_front() else { return Ok(false) };
+                self.blocks = read.await.map_err(fault::worker)??;
             }
         }
     }

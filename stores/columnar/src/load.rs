@@ -30,6 +30,7 @@ struct Token {
     /// The catalog entry it started from.
     since: u64,
     at: Timestamp,
+    /// For tables that do not say another number.
     target_rows: u32,
     tables: Vec<TokenTable>,
 }
@@ -128,7 +129,8 @@ impl ColumnarLoad {
 
     /// A writer of a table's loaded rows.
     fn target(&self, table: &TokenTable) -> Target {
-        let target = self.store.new_table(&table.load.target, &table.load.schema, self.token.target_rows);
+        let rows = table.load.segment_rows.unwrap_or(self.token.target_rows);
+        let target = self.store.new_table(&table.load.target, &table.load.schema, rows);
         Target { table: table.id.clone(), ..target }
     }
 

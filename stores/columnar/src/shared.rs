@@ -12,6 +12,7 @@ use keepfast_store::StoreError;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// Catalog entries before the head that are kept.
 const CATALOG_KEPT: u64 = 64;
@@ -248,14 +249,23 @@ impl Shared {
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        // The semaphore is never closed.
-        let permit = self.cpu.clone().acquire_owned().await.ok();
-        let done = tokio::task::spawn_blocking(move || {
-            let out = work();
-            drop(permit);
-            out
+        // A task of its own waits for the permit: a stream that nobody polls now must not hold one. Dropped, it ends.
+        let cpu = self.cpu.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            // The semaphore is never closed.
+            let permit = cpu.acquire_owned().await.ok();
+            let work = move || {
+                let out = work();
+                drop(permit);
+                out
+            };
+            tokio::task::spawn_blocking(work).await
         });
-        done.await.map_err(fault::worker)?
+        match task.join_next().await {
+            Some(done) => done.map_err(fault::worker)?.map_err(fault::worker)?,
+            None => unreachable!("the set holds the task spawned above"),
+        }
     }
 }
 

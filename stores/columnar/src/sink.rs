@@ -9,7 +9,7 @@ use crate::version::PageRef;
 use crate::{Result, fault};
 use arrow::array::RecordBatch;
 use keepfast_format::{Chunk, Domain, IdentityKey, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
-use keepfast_model::{ShardId, TableId, TableName, TableSchema};
+use keepfast_model::{Digest, ShardId, TableId, TableName, TableSchema};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -78,6 +78,11 @@ impl SegmentSink {
     /// The profile, once rows have come.
     pub fn profile(&self) -> Option<&WriterProfile> {
         self.profile.as_ref()
+    }
+
+    /// Digest of all rows that came, whatever became of them.
+    pub fn taken(&self) -> Digest {
+        self.splitter.as_ref().map(Splitter::taken).unwrap_or_default()
     }
 
     /// Takes the next rows, which for a table with a key must come in key order.

@@ -143,6 +143,7 @@ fn restore_two_tables(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
             schema: s.clone(),
             dependents: vec![],
             mode,
+            segment_rows: None,
             replaced_tag: "9".into(),
         };
         let tables =
@@ -170,6 +171,7 @@ fn restore_and_undo(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
             schema: s.clone(),
             dependents: vec![],
             mode,
+            segment_rows: None,
             replaced_tag: "9".into(),
         };
         let tables = vec![table("t", LoadMode::Replace), table("u", LoadMode::Merge)];

@@ -74,6 +74,7 @@ pub async fn load(store: &dyn Store, table: &TableName, rows: u64, threads: usiz
                 schema: schema.clone(),
                 dependents: vec![],
                 mode: LoadMode::Create,
+                segment_rows: None,
                 replaced_tag: "demo".into(),
             }],
         })

@@ -121,7 +121,10 @@ mod tests {
         grid.row(["a".into(), "1,000".into()]);
         grid.row(["long name".into(), "2".into()]);
         let line = "─".repeat(19);
-        assert_eq!(text(&grid), format!(" name         rows\n{line}\n a           1,000\n long name       2\n"));
+        assert_eq!(
+            text(&grid),
+            format!(" name         rows\n{line}\n a           1,000\n long name       2\n")
+        );
     }
 
     #[test]

@@ -202,7 +202,10 @@ fn verify_names_every_damaged_missing_and_swapped_object() {
         // A reader completes a missing copy of the log's head from the other one.
         let completed = name.starts_with("log") && std::fs::read(&object).is_ok_and(|bytes| bytes == right);
         assert!(completed || run.code == 3 || run.code == 1, "{name} removed gave {run:?}");
-        assert!(completed || run.out.contains(&name) || run.err.contains(&name), "{name} removed gave {run:?}");
+        assert!(
+            completed || run.out.contains(&name) || run.err.contains(&name),
+            "{name} removed gave {run:?}"
+        );
         std::fs::write(&object, right).unwrap();
     }
     let run = folder.run(&["verify", "example_backup"]);

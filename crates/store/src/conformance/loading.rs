@@ -22,6 +22,7 @@ pub(super) fn options(run: &str, tables: &[(&TableName, &TableSchema, LoadMode)]
                 schema: (*schema).clone(),
                 dependents: vec![],
                 mode: *mode,
+                segment_rows: None,
                 replaced_tag: "7".into(),
             })
             .collect(),

@@ -18,7 +18,9 @@ use async_trait::async_trait;
 use batches::Scan;
 use fault::{Script, broken};
 use futures::{StreamExt, TryStreamExt, stream};
-use keepfast_model::{Cut, Digest, Partition, RowHasher, ShardPosition, SourceProof, TableName, TableSchema};
+use keepfast_model::{
+    ByteCount, Cut, Digest, Partition, RowHasher, ShardPosition, SourceProof, TableName, TableSchema,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
@@ -149,6 +151,9 @@ impl OpenCut for FaultyCut {
     }
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
         Ok(batches::spoil_changes(self.script.clone(), self.inner.changes(table, from).await?))
+    }
+    async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
+        self.inner.changes_expected(table, from).await
     }
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let mut proof = self.inner.prove(table, request).await?;

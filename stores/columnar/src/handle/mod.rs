@@ -116,6 +116,7 @@ pub async fn create_table(store: &ColumnarStore, name: &TableName, info: &Info) 
             schema: info.schema.clone(),
             dependents: vec![],
             mode: LoadMode::Replace,
+            segment_rows: None,
             replaced_tag: (seq + 1).to_string(),
         }],
     };
