@@ -45,17 +45,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// Stack of the threads that work: plans of deep queries are walked in it.
+const STACK: usize = 32 << 20;
+
 fn run(cli: Cli) -> Result<Exit, CliError> {
     let threads = app::threads(&cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|source| CliError::Threads { threads, source })?;
-    let result = runtime.block_on(async {
-        let interrupt = interrupt::Interrupt::listen(cli.global.json);
-        let app = App::new(cli.global, interrupt)?;
-        verbs::run(&app, cli.verb).await
+    let work = || {
+        runtime.block_on(async {
+            let interrupt = interrupt::Interrupt::listen(cli.global.json);
+            let app = App::new(cli.global, interrupt)?;
+            verbs::run(&app, cli.verb).await
+        })
+    };
+    // The main thread has the stack that the shell's limits give it.
+    let result = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+        let thread = thread.map_err(|source| CliError::Threads { threads, source })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     // A blocking call of an abandoned task must not hold up the end.
     runtime.shutdown_background();

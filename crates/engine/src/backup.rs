@@ -287,7 +287,10 @@ impl Engine {
                 Ok(report)
             }
             // The cut and the finished tasks wait for the same command.
-            Err(EngineError::Interrupted) => Err(EngineError::Interrupted),
+            Err(EngineError::Interrupted) => {
+                cut.keep();
+                Err(EngineError::Interrupted)
+            }
             Err(error) => {
                 // The first error tells more than one that follows from it.
                 let _ = cut.release().await;

@@ -161,7 +161,10 @@ impl Engine {
     }
 
     /// What a restore would do.
-    pub fn plan_restore<'a>(&'a self, request: &'a RestoreRequest) -> LocalBoxFuture<'a, Result<RestorePlan>> {
+    pub fn plan_restore<'a>(
+        &'a self,
+        request: &'a RestoreRequest,
+    ) -> LocalBoxFuture<'a, Result<RestorePlan>> {
         async move {
             let prepared = self.prepare_restore(request).await?;
             let tables: Vec<RestoreTablePlan> = prepared

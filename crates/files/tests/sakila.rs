@@ -90,7 +90,8 @@ fn a_dump_that_is_not_understood_is_an_error_with_its_line() {
 
 #[test]
 fn sakila_comes_back_from_every_format() {
-    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../../../shared/data/sakila");
+    let folder =
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../../../shared/data/sakila");
     let (schema, data) = (folder.join("sakila-mv-schema.sql"), folder.join("sakila-mv-data.sql"));
     if !schema.exists() || !data.exists() {
         // Past the test harness, which would swallow it: what is skipped must be seen.

@@ -5,7 +5,7 @@
 use crate::error::SqlError;
 use crate::moment::parse_moment;
 use crate::options::VerifyLevel;
-use crate::parser::{Cursor, is_keyword, same};
+use crate::parser::{Cursor, is_keyword};
 use crate::statement::{
     Address, AsOf, Backup, DatabaseName, Expression, Restore, RestoreScope, RestoreTable, Scope, Statement,
     Verify,
@@ -13,6 +13,7 @@ use crate::statement::{
 use keepfast_model::{LogSeq, TableName};
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
+use std::collections::HashSet;
 
 const BACKUP_NAME: &str = "a backup's name or URL in single quotes";
 
@@ -24,10 +25,11 @@ impl Cursor<'_> {
             (Scope::Database(self.database()?), "the database")
         } else if self.accept(&["TABLE"]) || self.accept(&["TABLES"]) {
             let mut tables: Vec<TableName> = vec![];
+            let mut seen = HashSet::new();
             loop {
                 let at = self.at();
                 let table = self.table_name()?;
-                if tables.iter().any(|t| same_table(t, &table)) {
+                if !seen.insert(folded(&table)) {
                     return Err(SqlError::doubled("table", &table.to_string(), at));
                 }
                 tables.push(table);
@@ -113,16 +115,17 @@ impl Cursor<'_> {
     /// `t [AS new] [, …]`; neither a table nor a new name stands twice.
     fn restore_tables(&mut self) -> Result<Vec<RestoreTable>, SqlError> {
         let mut tables: Vec<RestoreTable> = vec![];
+        let (mut seen, mut targets) = (HashSet::new(), HashSet::new());
         loop {
             let at = self.at();
             let table = self.table_name()?;
-            if tables.iter().any(|t| same_table(&t.table, &table)) {
+            if !seen.insert(folded(&table)) {
                 return Err(SqlError::doubled("table", &table.to_string(), at));
             }
             let renamed = !self.sees_as_of() && self.accept(&["AS"]);
             let rename = if renamed { Some(self.table_name()?) } else { None };
             let new = RestoreTable { table, rename };
-            if tables.iter().any(|t| same_table(target(t), target(&new))) {
+            if !targets.insert(folded(target(&new))) {
                 return Err(SqlError::doubled("new name", &target(&new).to_string(), at));
             }
             tables.push(new);
@@ -310,9 +313,9 @@ pub(crate) fn once<T>(
     Ok(())
 }
 
-/// Whether two names mean the same table.
-pub(crate) fn same_table(a: &TableName, b: &TableName) -> bool {
-    a.store == b.store && same(&a.database, &b.database) && same(&a.table, &b.table)
+/// What is equal for two names that mean the same table.
+pub(crate) fn folded(name: &TableName) -> (Option<String>, String, String) {
+    (name.store.clone(), name.database.to_lowercase(), name.table.to_lowercase())
 }
 
 /// The name that a table gets.

@@ -93,7 +93,7 @@ enum Refusal {
 }
 
 /// How many expressions may stand inside each other. A copy takes about 1 KB of stack for each.
-const MAX_LEVELS: usize = 150;
+const MAX_LEVELS: usize = 600;
 
 struct Check {
     depth: usize,

@@ -17,9 +17,11 @@ const MAX_NESTING: usize = 120;
 const MAX_CHAIN: usize = 10_000;
 /// How many set operations may stand in one chain, over all brackets that are open. A copy takes about 4 KB of stack
 /// for each, and no visitor sees them.
-const MAX_SETS: usize = 60;
+const MAX_SETS: usize = 200;
 /// How many `[]` may follow each other, as in a type.
 const MAX_LISTS: usize = 100;
+/// How many casts may stand inside each other: the parser tries each of them twice.
+const MAX_CASTS: usize = 8;
 
 /// How characters become words: as DataFusion reads them, but the text of a comment stays a comment.
 ///
@@ -192,21 +194,37 @@ impl<'a> Walk<'a> {
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
     #[derive(Default)]
     struct Level {
-        /// Words and operators since the last comma, and set operations since the bracket.
+        /// Words and operators since the last comma, and set operations since the bracket. A bracket that was closed
+        /// counts with what it held: what follows it stands above that in the tree.
         chain: usize,
+        /// The longest chain that a comma ended.
+        longest: usize,
         /// Set operations since the bracket.
         sets: usize,
+        /// Whether the next bracket is that of a cast.
+        cast: bool,
     }
     let mut open: Vec<Level> = vec![];
     let mut here = Level::default();
     let mut around = Level::default();
-    let (mut angles, mut lists) = (0_usize, 0_usize);
+    let (mut angles, mut lists, mut casts, mut intervals) = (0_usize, 0_usize, 0_usize, 0_usize);
     for (i, token) in tokens.iter().enumerate() {
+        let word = match &token.token {
+            Token::Word(word) => word.keyword,
+            _ => Keyword::NoKeyword,
+        };
+        if token.token != Token::LParen {
+            here.cast =
+                matches!(word, Keyword::CAST | Keyword::TRY_CAST | Keyword::SAFE_CAST | Keyword::CONVERT);
+        }
+        // Nothing but an interval of an interval, which nobody means, makes the parser call itself here.
+        intervals = if word == Keyword::INTERVAL { intervals + 1 } else { 0 };
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 here.chain += 1;
                 around.chain += here.chain;
                 around.sets += here.sets;
+                casts += usize::from(here.cast);
                 open.push(std::mem::take(&mut here));
                 let is_list = matches!(tokens.get(i + 1), Some(t) if t.token == Token::RBracket);
                 lists = if is_list { lists + 1 } else { 0 };
@@ -215,10 +233,16 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                 if let Some(outer) = open.pop() {
                     around.chain -= outer.chain;
                     around.sets -= outer.sets;
-                    here = outer;
+                    casts -= usize::from(outer.cast);
+                    let inside = here.longest.max(here.chain);
+                    let sets = outer.sets + here.sets;
+                    here = Level { cast: false, chain: outer.chain + inside, sets, ..outer };
                 }
             }
-            Token::Comma => here.chain = here.sets,
+            Token::Comma => {
+                here.longest = here.longest.max(here.chain);
+                here.chain = here.sets;
+            }
             Token::Number(..) | Token::SingleQuotedString(_) => {}
             other => {
                 here.chain += 1;
@@ -238,6 +262,8 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
         if open.len() > MAX_NESTING
             || angles > MAX_NESTING
             || lists > MAX_LISTS
+            || casts > MAX_CASTS
+            || intervals > 2
             || around.chain + here.chain > MAX_CHAIN
             || around.sets + here.sets > MAX_SETS
         {

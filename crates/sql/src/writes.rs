@@ -1,6 +1,6 @@
 //! INSERT, REPLACE, UPDATE, DELETE and DROP TABLE on one table each.
 
-use crate::clauses::same_table;
+use crate::clauses::folded;
 use crate::error::{SqlError, without_secrets};
 use crate::parser::{Cursor, same};
 use crate::statement::{Assignment, Delete, DropTable, Insert, OnConflict, Update};
@@ -232,10 +232,11 @@ impl Cursor<'_> {
     pub(crate) fn drop_table(&mut self) -> Result<DropTable, SqlError> {
         let if_exists = self.accept(&["IF", "EXISTS"]);
         let mut names: Vec<TableName> = vec![];
+        let mut seen = HashSet::new();
         loop {
             let at = self.at();
             let name = self.table_name()?;
-            if names.iter().any(|n| same_table(n, &name)) {
+            if !seen.insert(folded(&name)) {
                 return Err(SqlError::doubled("table", &name.to_string(), at));
             }
             names.push(name);

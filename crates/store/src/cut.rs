@@ -154,6 +154,10 @@ pub trait OpenCut: Debug + Send + Sync {
     /// those asked for. Where the cut needs closing, it is asked for after it.
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>>;
 
+    /// Dropping this handle no longer gives the cut back: whoever holds its token goes on with it, or it ends by its
+    /// time limit. Cuts without a token end all the same.
+    fn keep(&self) {}
+
     /// Gives the cut back. Safe to call twice.
     async fn release(&self) -> Result<()>;
 }

@@ -203,6 +203,9 @@ impl OpenCut for ThrottledCut {
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         self.inner.prove(table, request).await
     }
+    fn keep(&self) {
+        self.inner.keep();
+    }
     async fn release(&self) -> Result<()> {
         self.inner.release().await
     }

@@ -286,6 +286,13 @@ impl OpenCut for ColumnarCut {
         }))
     }
 
+    fn keep(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state == State::Held {
+            *state = State::Borrowed;
+        }
+    }
+
     async fn release(&self) -> Result<()> {
         let before = std::mem::replace(
             &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),

@@ -164,6 +164,9 @@ impl OpenCut for FaultyCut {
         }
         Ok(proof)
     }
+    fn keep(&self) {
+        self.inner.keep();
+    }
     async fn release(&self) -> Result<()> {
         self.inner.release().await
     }

@@ -163,6 +163,14 @@ impl Vault {
                 if needs.objects.contains_key(&path) || needs.manifests.contains(&path) {
                     continue;
                 }
+                if let Some((touched, stored)) = needs.stray(&path)
+                    && let (_, Some(what)) = self.check_object(&path, stored, bytes).await?
+                {
+                    let changed = DamageKind::Changed { detail: "its bytes do not match its name".into() };
+                    let what = if let Outcome::Kind(kind) = what { kind } else { changed };
+                    report.damage.push(touched.damage(self.target().full(&path), what));
+                    continue;
+                }
                 let leftovers =
                     if log.is_condemned(&path) { &mut report.condemned } else { &mut report.orphans };
                 leftovers.objects += 1;

@@ -61,6 +61,8 @@ pub(super) struct Needs {
     pub manifests: BTreeSet<String>,
     /// What each manifest's loss touches.
     touched: Vec<Touched>,
+    /// Tables with a manifest that cannot be read, and what its loss touches.
+    lost: BTreeMap<TableId, Touched>,
 }
 
 impl Needs {
@@ -69,6 +71,16 @@ impl Needs {
         let mut all = Touched::default();
         need.by.iter().filter_map(|i| self.touched.get(*i as usize)).for_each(|t| all.add(t));
         all
+    }
+}
+
+impl Needs {
+    /// What a segment's loss may touch that only a lost manifest can have listed, with the hash that its name states.
+    pub(super) fn stray(&self, path: &str) -> Option<(&Touched, Hash256)> {
+        let mut parts = path.strip_prefix(layout::TABLES)?.split('/').skip(1);
+        let touched = self.lost.get(&TableId(parts.next()?.to_owned()))?;
+        let stored = parts.nth(1)?.strip_suffix(".parquet")?.split_once('-')?.1;
+        Some((touched, Hash256::from_hex(stored)?))
     }
 }
 
@@ -107,6 +119,7 @@ impl Vault {
                 Ok(manifest) => manifest,
                 Err(what) => {
                     report.damage.push(w.touched.damage(self.target().full(&name), what));
+                    needs.lost.entry(w.table).or_default().add(&w.touched);
                     continue;
                 }
             };

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use keepfast_format::IdentityKey;
 use keepfast_model::{Hash256, VaultId};
 use keepfast_objects::Target;
+use std::collections::HashMap;
 
 impl Vault {
     /// As [`Vault::check`], of whatever stands at a place. A missing or damaged `keepfast.json` or key file is then
@@ -27,7 +28,7 @@ impl Vault {
         progress: &dyn Progress,
     ) -> Result<CheckReport> {
         let marker = match Marker::read(&target).await {
-            // Of two vaults' objects in one place, those of the log are the vault.
+            // Of two vaults' objects in one place, the vault is the one that most records belong to.
             Ok(marker) => Marker { vault: owner(&target).await?.unwrap_or(marker.vault), ..marker },
             Err(e @ (VaultError::Damaged { .. } | VaultError::NotAVault { .. })) => Marker {
                 format: FORMAT,
@@ -49,8 +50,9 @@ impl Vault {
     }
 }
 
-/// The vault that the first readable record belongs to.
+/// The vault that most readable records belong to.
 async fn owner(target: &Target) -> Result<Option<VaultId>> {
+    let mut records: HashMap<VaultId, u64> = HashMap::new();
     for folder in [layout::LOG, layout::LOG_COPY] {
         let mut listing = target.list_stream(folder);
         while let Some(object) = listing.try_next().await? {
@@ -58,9 +60,9 @@ async fn owner(target: &Target) -> Result<Option<VaultId>> {
                 continue;
             }
             if let Some(vault) = target.get(&object.path).await.ok().and_then(|bytes| vault_of(&bytes)) {
-                return Ok(Some(vault));
+                *records.entry(vault).or_default() += 1;
             }
         }
     }
-    Ok(None)
+    Ok(records.into_iter().max_by_key(|(_, n)| *n).map(|(vault, _)| vault))
 }
