@@ -33,8 +33,6 @@ const GUESSED_RATIO: f64 = 0.35;
 const GUESSED_SPEED: f64 = 150e6;
 /// A chain of changes longer than this starts a new base.
 const LONGEST_CHAIN: usize = 64;
-/// Bytes that one partition aims at.
-const PARTITION_BYTES: u64 = 16 << 20;
 
 /// Tables of one store at one cut, on their way into vaults.
 pub(crate) struct Source {
@@ -481,9 +479,8 @@ impl Engine {
             }
             bounds.sort();
         }
-        let wanted = (work.at.bytes_expected.0 / PARTITION_BYTES + 1).max(self.options.threads as u64 * 2);
-        let partitions =
-            cut.plan(&work.name, &PlanOptions { partitions: wanted.min(100_000) as u32, bounds }).await?;
+        let wanted = self.tasks_for(work.at.bytes_expected);
+        let partitions = cut.plan(&work.name, &PlanOptions { partitions: wanted, bounds }).await?;
         check_cover(&work.name, work.at.schema.is_bag(), &partitions)?;
         Ok(partitions)
     }

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::task::{Task, TaskResult};
 use futures::{StreamExt, TryStreamExt};
-use keepfast_model::RunId;
+use keepfast_model::{ByteCount, RunId};
 use keepfast_vault::Vault;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -19,7 +19,21 @@ use tokio::process::Command;
 /// How often a task is given to a new process after one died.
 const ATTEMPTS: u32 = 3;
 
+/// Bytes that one task aims at.
+const TASK_BYTES: u64 = 32 << 20;
+/// Fewer bytes are not worth a task of their own.
+const TASK_BYTES_LEAST: u64 = 2 << 20;
+/// Tasks for each thread, where there is enough for them: the last ones then end at about the same time.
+const TASKS_A_THREAD: u64 = 8;
+
 impl Engine {
+    /// Into how many tasks work of so many bytes is cut.
+    pub(crate) fn tasks_for(&self, bytes: ByteCount) -> u32 {
+        let threads = self.options.threads.max(1) as u64;
+        let even = (threads * TASKS_A_THREAD).min(bytes.0 / TASK_BYTES_LEAST + 1);
+        even.max(bytes.0 / TASK_BYTES + 1).max(threads * 2).min(100_000) as u32
+    }
+
     /// Runs all jobs, `threads` at once, each on its own tokio task; the first error ends the rest. Results in order.
     pub(crate) async fn in_parallel<T, F, J>(&self, jobs: J) -> Result<Vec<T>>
     where

@@ -15,7 +15,10 @@ use crate::source::{LiveSource, TableSource};
 use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use keepfast_model::{ByteCount, Digest, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint};
+use keepfast_model::{
+    ByteCount, Digest, Encryption, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint,
+    TableShape,
+};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
 use keepfast_vault::Vault;
@@ -25,8 +28,6 @@ use std::time::Instant;
 
 /// Bytes restored a second and thread, as a first guess.
 const GUESSED_SPEED: f64 = 60e6;
-/// Bytes of a point that one task loads.
-const PART_BYTES: u64 = 16 << 20;
 
 /// A table of a point on its way to a name in a store.
 struct Job {
@@ -58,6 +59,19 @@ struct Prepared {
     spec: StoreSpec,
     store: Arc<dyn Store>,
     jobs: Vec<Job>,
+}
+
+impl RestoreRequest {
+    /// Whether the store can take this table's segments as they are.
+    fn takes_segments(&self, prepared: &Prepared, job: &Job) -> bool {
+        prepared.store.capabilities().segments
+            && self.selection.is_all()
+            && self.segment_rows.is_none()
+            && job.mode != LoadMode::Merge
+            && job.from.encryption == Encryption::None
+            && job.from.schema.shape == TableShape::Rows
+            && !job.from.schema.is_bag()
+    }
 }
 
 impl Engine {
@@ -205,7 +219,10 @@ impl Engine {
                     schema,
                     dependents: job.from.dependents.clone(),
                     mode: job.mode,
-                    segment_rows: request.segment_rows,
+                    segment_rows: request
+                        .takes_segments(&prepared, job)
+                        .then_some(job.from.target_rows)
+                        .or(request.segment_rows),
                     replaced_tag: prepared.id.seq.to_string(),
                 });
             }
@@ -296,8 +313,14 @@ impl Engine {
         job: &Job,
         number: &mut u32,
     ) -> Result<Vec<LoadResult>> {
+        let profile = match job.from.base.first() {
+            Some(manifest) if request.takes_segments(prepared, job) => {
+                Some(prepared.vault.read_manifest(manifest).await?.profile)
+            }
+            _ => None,
+        };
         let (base, changes) = entries(&prepared.vault, &job.from).await?;
-        let wanted = (job.from.bytes.0 / PART_BYTES + 1).max(self.options.threads as u64 * 2) as usize;
+        let wanted = self.tasks_for(job.from.bytes) as usize;
         let partitions = point::plan(&job.from.schema, base, changes, wanted);
         let mut jobs = vec![];
         for (part, partition) in partitions.into_iter().enumerate() {
@@ -309,6 +332,7 @@ impl Engine {
                 schema: job.from.schema.clone(),
                 partition,
                 selection: request.selection.clone(),
+                profile: profile.clone(),
                 hash: job.mode == LoadMode::Merge,
                 store: prepared.spec.clone(),
                 load: load.token().unwrap_or_default(),

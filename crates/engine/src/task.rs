@@ -18,6 +18,7 @@ use keepfast_model::{
     ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
     TableId, TableName, TableSchema,
 };
+use keepfast_store::load::StoredSegment;
 use keepfast_store::{Load, LoadedPart, OpenCut, ScanOptions, StoreError};
 use keepfast_vault::Vault;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,8 @@ pub struct LoadTask {
     pub partition: PointPartition,
     /// Which part of the rows and columns to load.
     pub selection: Selection,
+    /// The writer profile of the partition's segments, where the store takes them as they are.
+    pub profile: Option<WriterProfile>,
     /// Whether rows are hashed on their way; else the store's digest of what it took stands for them, and reading back
     /// all of the table proves it.
     pub hash: bool,
@@ -139,6 +142,13 @@ pub(crate) struct ScanContext {
     pub known: HashMap<Hash256, SegmentEntry>,
     /// Whether the store scans in another order than that of encoded keys.
     pub sort: bool,
+}
+
+/// Keeps our error for after the store's call, which knows only its own kind.
+fn hand_over(place: &Mutex<Option<EngineError>>, error: EngineError) -> StoreError {
+    let reason = error.to_string();
+    *place.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+    StoreError::Damaged { object: "rows to load".into(), reason }
 }
 
 /// The schema that a selection leaves, and its columns where it chooses some.
@@ -280,6 +290,11 @@ impl Engine {
         let condition =
             task.selection.filter.as_deref().map(|f| Condition::compile(self, &schema, f)).transpose()?;
         let everything = columns.is_none() && condition.is_none();
+        if let Some(profile) =
+            task.profile.as_ref().filter(|_| everything && task.partition.changes.is_empty())
+        {
+            return self.load_segments(vault, load, task, profile).await;
+        }
         let hash = task.hash || !everything;
         let rows =
             point::read(vault.clone(), task.table.clone(), schema.clone(), task.partition.clone(), None)
@@ -315,11 +330,7 @@ impl Engine {
                     digests.1 = digests.1.merge(given);
                     Ok(batch)
                 };
-                step().map_err(|e| {
-                    let reason = e.to_string();
-                    *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(e);
-                    StoreError::Damaged { object: "rows to load".into(), reason }
-                })
+                step().map_err(|e| hand_over(&failure, e))
             })
             .boxed()
         };
@@ -340,6 +351,51 @@ impl Engine {
             });
         }
         Ok(LoadResult { read, given, part })
+    }
+
+    /// Gives a partition's segments to a store that takes them as they are. Reading the load back proves them.
+    async fn load_segments(
+        &self,
+        vault: &Vault,
+        load: &dyn Load,
+        task: &LoadTask,
+        profile: &WriterProfile,
+    ) -> Result<LoadResult> {
+        let json = |e: serde_json::Error| EngineError::Task { task: task.number, reason: e.to_string() };
+        let failure: Arc<Mutex<Option<EngineError>>> = Arc::default();
+        let (engine, vault, table) = (self.clone(), vault.clone(), task.table.clone());
+        let failed = failure.clone();
+        let segments = futures::stream::iter(task.partition.base.clone())
+            .map(move |entry| {
+                let (engine, vault, table) = (engine.clone(), vault.clone(), table.clone());
+                async move {
+                    if engine.options.cancel.is_cancelled() {
+                        return Err(EngineError::Interrupted);
+                    }
+                    let bytes = vault.read_segment(&table, &entry).await?;
+                    engine.options.progress.advance(bytes.len() as u64, entry.rows);
+                    let entry = serde_json::to_value(entry)
+                        .map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })?;
+                    Ok(StoredSegment { entry, bytes })
+                }
+            })
+            .buffered(2)
+            .map(move |segment| segment.map_err(|e| hand_over(&failed, e)))
+            .boxed();
+        let profile = serde_json::to_value(profile).map_err(json)?;
+        let taken = load.take_segments(&task.target, task.part, profile, segments).await;
+        if let Some(error) = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let part = taken?;
+        let stated = task.partition.base.iter().fold(Digest::default(), |d, e| d.merge(e.digest));
+        if part.digest != stated {
+            return Err(EngineError::RestoreDiffers {
+                table: task.target.to_string(),
+                reason: format!("part {} was given {stated} and the store took {}", task.part, part.digest),
+            });
+        }
+        Ok(LoadResult { read: stated, given: stated, part })
     }
 
     /// Runs one task from its JSON and puts its result into the staging area; returns the result that counts.

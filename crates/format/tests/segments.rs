@@ -303,9 +303,14 @@ fn a_profile_follows_its_sample_and_has_a_stable_identity() {
 
 #[test]
 fn targets_are_powers_of_two_that_make_about_two_thousand_segments() {
-    for (rows, target) in
-        [(0, 8_192), (16_000_000, 8_192), (33_000_000, 16_384), (65_536_000, 32_768), (u64::MAX, 32_768)]
-    {
+    for (rows, target) in [
+        (0, 4_096),
+        (8_000_000, 4_096),
+        (16_400_000, 8_192),
+        (33_000_000, 16_384),
+        (65_536_000, 32_768),
+        (u64::MAX, 32_768),
+    ] {
         assert_eq!(keepfast_format::target_rows_for(rows), target, "{rows}");
     }
 }

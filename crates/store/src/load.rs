@@ -1,8 +1,10 @@
 //! Rows on their way back into a store.
 
-use crate::Result;
 use crate::cut::{BatchStream, OpenCut};
+use crate::{Result, StoreError};
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use keepfast_model::{Digest, RunId, TableName, TableSchema, point::Dependent};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
@@ -57,6 +59,18 @@ pub struct LoadedPart {
     pub token: serde_json::Value,
 }
 
+/// A segment of a vault, in format 1: rows of one table, in key order, as a Parquet file.
+#[derive(Clone, Debug)]
+pub struct StoredSegment {
+    /// The manifest's entry for it, as JSON.
+    pub entry: serde_json::Value,
+    /// The file, checked against its entry.
+    pub bytes: Bytes,
+}
+
+/// Segments in key order; an error ends the stream.
+pub type SegmentStream = BoxStream<'static, Result<StoredSegment>>;
+
 /// What a publication did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
@@ -80,6 +94,21 @@ pub trait Load: Debug + Send + Sync {
     /// Writes one part of one table: physical batches of its schema, in key order where the source gives it.
     /// Writing a part twice is the same as once; parts of a table have disjoint keys and ascend with their numbers.
     async fn write_part(&self, table: &TableName, part: u32, rows: BatchStream) -> Result<LoadedPart>;
+
+    /// Takes segments of a vault as one part, instead of [`Self::write_part`], without decoding them. Asked only of stores
+    /// whose capabilities say `segments`, for tables with a key. `profile` is the segments' writer profile as JSON.
+    ///
+    /// The rows are proven when the load is read back, like any others.
+    async fn take_segments(
+        &self,
+        table: &TableName,
+        part: u32,
+        profile: serde_json::Value,
+        segments: SegmentStream,
+    ) -> Result<LoadedPart> {
+        let _ = (part, profile, segments);
+        Err(StoreError::Unsupported { store: table.to_string(), what: "take segments as they are".into() })
+    }
 
     /// Takes the parts of all tables together: after it the load can be read and published.
     ///

@@ -43,6 +43,8 @@ pub struct Capabilities {
     pub publish: Option<PublishKind>,
     /// Whether a load can merge rows into an existing table.
     pub merge: bool,
+    /// Whether a load takes a vault's segments as they are: [`Load::take_segments`](crate::Load::take_segments).
+    pub segments: bool,
 }
 
 /// What is known of a table before a cut.

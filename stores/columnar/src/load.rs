@@ -5,7 +5,7 @@ use crate::catalog::{Catalog, CatalogTable, folded, own};
 use crate::change::Change;
 use crate::cut::ColumnarCut;
 use crate::names::{self, WriterId};
-use crate::sink::{Piece, Target};
+use crate::sink::{Piece, SHARD, Target};
 use crate::store::ColumnarStore;
 use crate::table::TableVersion;
 use crate::version::PageRef;
@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::Timestamp;
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
-use keepfast_model::{Digest, KeyRange, TableId, TableName};
-use keepfast_store::load::LoadTable;
+use keepfast_model::{Digest, KeyRange, ShardId, TableId, TableName};
+use keepfast_store::load::{LoadTable, SegmentStream, StoredSegment};
 use keepfast_store::{
     BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OnDuplicate, OpenCut, Published, StoreError,
     UndoToken,
@@ -151,20 +151,32 @@ impl ColumnarLoad {
     /// Ends a part: its rows are in segments, which the part's token lists.
     pub(crate) async fn end_part(&self, table: &TableName, part: u32, change: Change) -> Result<LoadedPart> {
         let table = self.table(table)?;
-        let shared = &self.store.shared;
         let writer = change.writer().clone();
         let (segments, digest, profile) = change.into_segments().await?;
+        self.list_part(table, part, &writer, segments, digest, profile).await
+    }
+
+    async fn list_part(
+        &self,
+        table: &TokenTable,
+        part: u32,
+        writer: &WriterId,
+        segments: Vec<SegmentEntry>,
+        digest: Digest,
+        profile: Option<WriterProfile>,
+    ) -> Result<LoadedPart> {
+        let shared = &self.store.shared;
         let mut pages = vec![];
         if let Some(profile) = &profile {
             let manifests =
                 Manifest::pages(ManifestKind::Segments, &table.id, &table.load.schema, profile, segments);
             for manifest in manifests {
-                pages.push(shared.put_page(&writer, manifest).await?);
+                pages.push(shared.put_page(writer, manifest).await?);
             }
         }
         // Whoever publishes may be another process, whose commit makes only its own objects durable.
         shared.place.sync().await?;
-        let token = serde_json::to_value(PartToken { writer, profile, pages })
+        let token = serde_json::to_value(PartToken { writer: writer.clone(), profile, pages })
             .map_err(|e| fault::damaged("a part's token", e.to_string()))?;
         Ok(LoadedPart { part, digest, token })
     }
@@ -285,6 +297,38 @@ impl Load for ColumnarLoad {
             change.insert(batch?, OnDuplicate::Refuse).await?;
         }
         self.end_part(table, part, change).await
+    }
+
+    async fn take_segments(
+        &self,
+        table: &TableName,
+        part: u32,
+        profile: serde_json::Value,
+        mut segments: SegmentStream,
+    ) -> Result<LoadedPart> {
+        let table = self.table(table)?;
+        let refuse = |e: serde_json::Error| {
+            fault::damaged(format!("part {part} of '{}'", table.load.target), e.to_string())
+        };
+        let profile: WriterProfile = serde_json::from_value(profile).map_err(refuse)?;
+        let target = self.target(table);
+        let shared = &self.store.shared;
+        let mut taken = vec![];
+        while let Some(segment) = segments.next().await {
+            let StoredSegment { entry, bytes } = segment?;
+            let entry: SegmentEntry = serde_json::from_value(entry).map_err(refuse)?;
+            // Here a segment's name tells its writer, and its rows are those of its stored bytes.
+            let entry = SegmentEntry {
+                id: target.ids.next(),
+                shard: ShardId(SHARD.into()),
+                epoch: target.epoch,
+                ..entry
+            };
+            shared.place.put(&names::segment(&table.id, &entry.file_name()), bytes).await?;
+            taken.push(entry);
+        }
+        let digest = taken.iter().fold(Digest::default(), |d, s| d.merge(s.digest));
+        self.list_part(table, part, &target.writer, taken, digest, Some(profile)).await
     }
 
     async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {

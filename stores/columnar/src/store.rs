@@ -299,6 +299,7 @@ impl Store for ColumnarStore {
             key_order: true,
             publish: Some(PublishKind::Atomic),
             merge: true,
+            segments: true,
         }
     }
 

@@ -205,6 +205,7 @@ impl Store for AwkwardStore {
             key_order: !options.collated,
             publish: options.publish,
             merge: options.merge && options.publish.is_some(),
+            segments: false,
         }
     }
 

@@ -75,7 +75,8 @@ impl Store for Faulty {
         self.inner.kind()
     }
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        // Faults are in rows on their way.
+        Capabilities { segments: false, ..self.inner.capabilities() }
     }
     async fn list_tables(&self, database: Option<&str>) -> Result<Vec<TableName>> {
         self.inner.list_tables(database).await
