@@ -74,24 +74,25 @@ impl App {
             memory: self.global.memory.0,
             worker: match workers {
                 WorkersArg::Threads => None,
-                WorkersArg::Processes => self.worker_command(),
+                WorkersArg::Processes => {
+                    std::env::current_exe().ok().map(|program| self.worker_command(&program))
+                }
+                WorkersArg::Program(program) => Some(self.worker_command(&program)),
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
         })
     }
 
-    /// This program with the arguments that make it a worker over the same data; none where the system does not say
-    /// which program this is.
-    fn worker_command(&self) -> Option<Vec<String>> {
-        let program = std::env::current_exe().ok()?;
+    /// A program with the arguments that make this one a worker over the same data.
+    fn worker_command(&self, program: &Path) -> Vec<String> {
         let mut command = vec![program.to_string_lossy().into_owned(), "--data".into()];
         command.push(absolute(&self.global.data));
         if let Some(config) = &self.global.config {
             command.extend(["--config".into(), absolute(config)]);
         }
         command.extend(["--threads".into(), "1".into(), "--no-progress".into(), "worker".into()]);
-        Some(command)
+        command
     }
 }
 

@@ -10,6 +10,7 @@ use keepfast_engine::api;
 use keepfast_files::Format;
 use keepfast_model::TableName;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Backs up tables, brings them back, and proves that they came back.
 #[derive(Debug, Parser)]
@@ -155,8 +156,8 @@ pub struct BackupArgs {
     /// Show the plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where tasks run
-    #[arg(long, value_enum, default_value_t)]
+    /// Where tasks run: `threads`, `processes`, or the path of a program that starts workers
+    #[arg(long, value_name = "WHERE", default_value = "threads")]
     pub workers: WorkersArg,
 }
 
@@ -192,8 +193,8 @@ pub struct RestoreArgs {
     /// Show the plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Where tasks run
-    #[arg(long, value_enum, default_value_t)]
+    /// Where tasks run: `threads`, `processes`, or the path of a program that starts workers
+    #[arg(long, value_name = "WHERE", default_value = "threads")]
     pub workers: WorkersArg,
 }
 
@@ -483,11 +484,26 @@ impl From<LevelArg> for api::Level {
 }
 
 /// `--workers`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum WorkersArg {
-    /// In threads of this process
+    /// In threads of this process.
     #[default]
     Threads,
-    /// Each in a process of its own, `keepfast worker`
+    /// Each in a process of its own, `keepfast worker`.
     Processes,
+    /// Each by this program, which gets the arguments and the input of `keepfast worker`.
+    Program(PathBuf),
+}
+
+impl FromStr for WorkersArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "threads" => Ok(Self::Threads),
+            "processes" => Ok(Self::Processes),
+            path if path.contains('/') => Ok(Self::Program(path.into())),
+            _ => Err("it is `threads`, `processes`, or the path of a program, with a '/' in it"),
+        }
+    }
 }

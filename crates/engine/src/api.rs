@@ -84,6 +84,7 @@ pub struct BackupPlan {
 #[derive(Clone, Debug, Serialize)]
 pub struct TablePlan {
     /// The table.
+    #[serde(serialize_with = "as_text")]
     pub table: TableName,
     /// Base or changes.
     pub mode: WriteMode,
@@ -146,11 +147,43 @@ pub struct BackupTableReport {
     pub certificate: Certificate,
 }
 
+/// A direct copy into another store.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyReport {
+    /// The store, without secrets.
+    pub store: String,
+    /// The moment of the copy.
+    pub cut: Cut,
+    /// Its tables.
+    pub tables: Vec<CopyTableReport>,
+    /// Seconds from start to publication.
+    pub seconds: f64,
+}
+
+/// A table of a direct copy.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyTableReport {
+    /// Its name in the target.
+    #[serde(serialize_with = "as_text")]
+    pub table: TableName,
+    /// Its rows.
+    pub rows: u64,
+    /// Their digest, as they were read back before the publication.
+    #[serde(serialize_with = "as_text")]
+    pub digest: Digest,
+    /// Proof that the source was read completely.
+    pub certificate: Certificate,
+    /// The name under which a table of that name is kept.
+    pub replaced: Option<TableName>,
+}
+
 /// What became of each target of a backup.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BackupOutcome {
     /// Points made.
     pub reports: Vec<BackupReport>,
+    /// Direct copies made.
+    pub copies: Vec<CopyReport>,
     /// Targets that failed, each with its error; the others stand.
     pub failed: Vec<(String, crate::EngineError)>,
 }

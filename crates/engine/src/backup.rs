@@ -31,6 +31,8 @@ use std::time::Instant;
 const GUESSED_RATIO: f64 = 0.35;
 /// Bytes read a second and thread, as a first guess.
 const GUESSED_SPEED: f64 = 150e6;
+/// Seconds of any backup: opening, planning, committing.
+const FIXED_SECONDS: f64 = 0.1;
 /// A chain of changes longer than this starts a new base.
 const LONGEST_CHAIN: usize = 64;
 
@@ -39,6 +41,24 @@ pub(crate) struct Source {
     pub spec: StoreSpec,
     pub store: Arc<dyn Store>,
     pub tables: Vec<TableName>,
+}
+
+/// Where a backup goes.
+#[derive(Debug, PartialEq)]
+enum Destination {
+    /// Into a vault.
+    Vault(Place),
+    /// Into a store, as a direct copy.
+    Store(String),
+}
+
+impl Destination {
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Vault(place) => Some(place),
+            Self::Store(_) => None,
+        }
+    }
 }
 
 /// A table as one vault will get it.
@@ -132,12 +152,17 @@ impl Engine {
     /// What a backup would do.
     pub fn plan_backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupPlan>> {
         async move {
-            let (places, source) = self.check_backup(request).await?;
+            let (destinations, source) = self.check_backup(request).await?;
+            // Copies into stores read the same tables once more.
+            let place = destinations.iter().find_map(Destination::place);
             let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-            let planned = self.plan_at(request, &places[0], &source, &cut).await;
+            let planned = self.plan_at(request, place, &source, &cut).await;
             cut.release().await?;
             let works = planned?;
-            let speed = self.earlier_speed(&places[0], &source).await?;
+            let speed = match place {
+                Some(place) => self.earlier_speed(place, &source).await?,
+                None => None,
+            };
             let tables: Vec<TablePlan> = works
                 .iter()
                 .map(|w| {
@@ -165,7 +190,7 @@ impl Engine {
             let bytes_read: ByteCount = tables.iter().map(|t| t.bytes_read).sum();
             let bytes_written: ByteCount = tables.iter().map(|t| t.bytes_written).sum();
             let seconds = match speed {
-                Some(speed) => bytes_written.0 as f64 / speed,
+                Some(speed) => FIXED_SECONDS + bytes_written.0 as f64 / speed,
                 None => bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
             };
             Ok(BackupPlan {
@@ -198,32 +223,30 @@ impl Engine {
         Ok((bytes > 0 && ms > 0).then(|| bytes as f64 * 1000.0 / ms as f64))
     }
 
-    async fn check_backup(&self, request: &BackupRequest) -> Result<(Vec<Place>, Source)> {
+    async fn check_backup(&self, request: &BackupRequest) -> Result<(Vec<Destination>, Source)> {
         if request.to.is_empty() {
             return Err(EngineError::Usage { what: "TO".into(), reason: "no backup is named".into() });
         }
-        let mut places = vec![];
+        let mut destinations = vec![];
         for to in &request.to {
-            if self.options.stores.is_store_url(to) {
-                return Err(EngineError::Unsupported {
-                    what: format!("a direct copy into '{}'", Address::new(to)),
-                    reason: "this version backs up into vaults; restore from one with INTO".into(),
-                });
-            }
-            let place = Place::parse(to)?;
-            if place.point.is_some() {
+            let destination = if self.options.stores.is_store_url(to) {
+                Destination::Store(to.clone())
+            } else {
+                Destination::Vault(Place::parse(to)?)
+            };
+            if destination.place().is_some_and(|place| place.point.is_some()) {
                 return Err(EngineError::Usage {
                     what: format!("'{}'", Address::new(to)),
                     reason: "a backup's name has no '@'".into(),
                 });
             }
-            if places.contains(&place) {
+            if destinations.contains(&destination) {
                 return Err(EngineError::Usage {
                     what: format!("'{}'", Address::new(to)),
                     reason: "it stands twice".into(),
                 });
             }
-            places.push(place);
+            destinations.push(destination);
         }
         if let Some(mode) = request.encrypt.as_deref().filter(|m| *m != "none") {
             return Err(EngineError::Unsupported {
@@ -233,19 +256,28 @@ impl Engine {
         }
         check_segment_rows(request.segment_rows)?;
         let source = self.find_tables(&request.tables).await?;
-        Ok((places, source))
+        Ok((destinations, source))
     }
 
     /// Makes a restore point in each target.
     pub fn backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupOutcome>> {
         async move {
-            let (places, source) = self.check_backup(request).await?;
+            let (destinations, source) = self.check_backup(request).await?;
             let started = Instant::now();
-            let mut outcome = BackupOutcome { reports: vec![], failed: vec![] };
-            let alone = places.len() == 1;
-            for (place, to) in places.iter().zip(&request.to) {
-                match self.backup_into(request, place, &source, started).await {
-                    Ok(report) => outcome.reports.push(report),
+            let mut outcome = BackupOutcome::default();
+            let alone = destinations.len() == 1;
+            for (destination, to) in destinations.iter().zip(&request.to) {
+                let done = match destination {
+                    Destination::Vault(place) => self
+                        .backup_into(request, place, &source, started)
+                        .await
+                        .map(|r| outcome.reports.push(r)),
+                    Destination::Store(url) => {
+                        self.copy_into(request, &source, url).await.map(|r| outcome.copies.push(r))
+                    }
+                };
+                match done {
+                    Ok(()) => {}
                     Err(error) if alone || matches!(error, EngineError::Interrupted) => return Err(error),
                     Err(error) => outcome.failed.push((to.clone(), error)),
                 }
@@ -310,7 +342,7 @@ impl Engine {
         cut: &Arc<dyn OpenCut>,
         started: Instant,
     ) -> Result<BackupReport> {
-        let works = self.plan_at(request, place, source, cut).await?;
+        let works = self.plan_at(request, Some(place), source, cut).await?;
         let expected: u64 =
             works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.rows_expected).sum();
         // How many rows changed is known when they have been read.
@@ -392,16 +424,20 @@ impl Engine {
     async fn plan_at(
         &self,
         request: &BackupRequest,
-        place: &Place,
+        place: Option<&Place>,
         source: &Source,
         cut: &Arc<dyn OpenCut>,
     ) -> Result<Vec<TableWork>> {
-        let backup = backup_name(place, source)?;
+        let nowhere = Place::default();
+        let backup = backup_name(place.unwrap_or(&nowhere), source)?;
         // A plan must not make a vault; without one there is nothing earlier.
-        let vault = match self.open_vault(place.vault.as_deref()).await {
-            Ok(vault) => Some(vault),
-            Err(EngineError::Vault(VaultError::NotAVault { .. })) => None,
-            Err(e) => return Err(e),
+        let vault = match place {
+            None => None,
+            Some(place) => match self.open_vault(place.vault.as_deref()).await {
+                Ok(vault) => Some(vault),
+                Err(EngineError::Vault(VaultError::NotAVault { .. })) => None,
+                Err(e) => return Err(e),
+            },
         };
         let mut works = vec![];
         for name in &source.tables {

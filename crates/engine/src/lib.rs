@@ -9,6 +9,7 @@ mod backup;
 mod catalog;
 mod compact;
 mod condition;
+mod copy;
 mod diff;
 mod dispatch;
 mod engine;

@@ -13,7 +13,7 @@ use keepfast_vault::Vault;
 use std::sync::Arc;
 
 /// What was typed for a backup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The vault's location; none means the default vault.
     pub vault: Option<String>,

@@ -128,6 +128,21 @@ pub struct LoadResult {
     pub part: LoadedPart,
 }
 
+/// What becomes of rows on their way into a load.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Their columns and key.
+    pub schema: Arc<TableSchema>,
+    /// What is left of it.
+    pub kept: TableSchema,
+    /// The columns that are kept; none means all.
+    pub columns: Option<Vec<ColumnId>>,
+    /// Which rows are kept; none means all.
+    pub condition: Option<Condition>,
+    /// Whether rows are hashed; else the store's digest stands for them.
+    pub hash: bool,
+}
+
 /// What tasks of one table share, so that it is made once a process.
 #[derive(Debug)]
 pub(crate) struct ScanContext {
@@ -299,10 +314,25 @@ impl Engine {
         let rows =
             point::read(vault.clone(), task.table.clone(), schema.clone(), task.partition.clone(), None)
                 .await?;
+        let given = Arc::new(Given { schema, kept, columns, condition, hash });
+        self.give_rows(load, &task.target, task.part, given, rows).await
+    }
+
+    /// Gives rows to a load as one part.
+    pub(crate) async fn give_rows(
+        &self,
+        load: &dyn Load,
+        target: &TableName,
+        number: u32,
+        given: Arc<Given>,
+        rows: Rows,
+    ) -> Result<LoadResult> {
+        let hash = given.hash;
+        let everything = given.columns.is_none() && given.condition.is_none();
         let digests = Arc::new(Mutex::new((Digest::default(), Digest::default())));
         // A store's call knows only its own errors; ours waits here until the call has failed.
         let failure: Arc<Mutex<Option<EngineError>>> = Arc::default();
-        let (hasher, kept_hasher) = (RowHasher::new(&schema), RowHasher::new(&kept));
+        let (hasher, kept_hasher) = (RowHasher::new(&given.schema), RowHasher::new(&given.kept));
         let stream = {
             let (digests, failure, engine) = (digests.clone(), failure.clone(), self.clone());
             rows.map(move |batch| {
@@ -322,7 +352,8 @@ impl Engine {
                     let (given, batch) = if everything {
                         (read, batch)
                     } else {
-                        let batch = keep(&schema, columns.as_deref(), condition.as_ref(), batch)?;
+                        let batch =
+                            keep(&given.schema, given.columns.as_deref(), given.condition.as_ref(), batch)?;
                         (kept_hasher.digest(&batch)?, batch)
                     };
                     let mut digests = digests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -334,7 +365,7 @@ impl Engine {
             })
             .boxed()
         };
-        let written = load.write_part(&task.target, task.part, stream).await;
+        let written = load.write_part(target, number, stream).await;
         if let Some(error) = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
             return Err(error);
         }
@@ -346,8 +377,8 @@ impl Engine {
         };
         if part.digest != given {
             return Err(EngineError::RestoreDiffers {
-                table: task.target.to_string(),
-                reason: format!("part {} was given {given} and the store took {}", task.part, part.digest),
+                table: target.to_string(),
+                reason: format!("part {number} was given {given} and the store took {}", part.digest),
             });
         }
         Ok(LoadResult { read, given, part })

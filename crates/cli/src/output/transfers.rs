@@ -5,7 +5,7 @@ use super::human;
 use super::table::{Grid, Side::Left, Side::Right};
 use crate::error::one_line;
 use crate::values::shown;
-use keepfast_engine::api::{BackupOutcome, BackupPlan, BackupReport, RestorePlan, RestoreReport};
+use keepfast_engine::api::{BackupOutcome, BackupPlan, BackupReport, CopyReport, RestorePlan, RestoreReport};
 use keepfast_model::{Certificate, Coded, Cut, WriteMode};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -80,14 +80,51 @@ impl Report for BackupOutcome {
             }
             report.write_text(out)?;
         }
+        for (i, copy) in self.copies.iter().enumerate() {
+            if i > 0 || !self.reports.is_empty() {
+                writeln!(out)?;
+            }
+            copy.write_text(out)?;
+        }
         Ok(())
     }
 }
 
-/// The document of a backup: its report where it had one target, else `backups` and `failed`.
+impl Report for CopyReport {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut grid = Grid::new([
+            ("table", Left),
+            ("rows", Right),
+            ("digest", Left),
+            ("proof of the source", Left),
+            ("replaced table kept as", Left),
+        ]);
+        for t in &self.tables {
+            grid.row([
+                t.table.to_string(),
+                human::count(t.rows),
+                t.digest.to_string(),
+                proof(&t.certificate),
+                t.replaced.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            ]);
+        }
+        grid.write(out, "")?;
+        writeln!(
+            out,
+            "copied into {}, {}, read back and equal, in {}",
+            self.store,
+            cut(&self.cut),
+            human::seconds(self.seconds)
+        )
+    }
+}
+
+/// The document of a backup: its report where it had one target, else `backups`, `failed`, and `copies` where a target is a store.
 pub fn backup_json(outcome: &BackupOutcome) -> Value {
-    if let ([report], []) = (&outcome.reports[..], &outcome.failed[..]) {
-        return json!(report);
+    match (&outcome.reports[..], &outcome.copies[..], &outcome.failed[..]) {
+        ([report], [], []) => return json!(report),
+        ([], [copy], []) => return json!(copy),
+        _ => {}
     }
     let failed: Vec<Value> = outcome
         .failed
@@ -97,7 +134,11 @@ pub fn backup_json(outcome: &BackupOutcome) -> Value {
             json!({"target": shown(target), "error": error["error"]})
         })
         .collect();
-    json!({"backups": outcome.reports, "failed": failed})
+    let mut document = json!({"backups": outcome.reports, "failed": failed});
+    if !outcome.copies.is_empty() {
+        document["copies"] = json!(outcome.copies);
+    }
+    document
 }
 
 impl Report for BackupPlan {

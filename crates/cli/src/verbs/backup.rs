@@ -23,7 +23,7 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let outcome = engine.backup(&request).await?;
-    if !outcome.reports.is_empty() || outcome.failed.len() > 1 {
+    if !(outcome.reports.is_empty() && outcome.copies.is_empty()) || outcome.failed.len() > 1 {
         app.out.show(&outcome, &backup_json(&outcome))?;
     }
     targets_exit(outcome, app.out.json)

@@ -6,6 +6,7 @@ mod files;
 mod help;
 mod interrupt;
 mod pages;
+mod real_input;
 mod run;
 mod selection;
 mod seven;

@@ -87,6 +87,32 @@ fn a_table_is_restored_into_another_store_by_its_url() {
 }
 
 #[test]
+fn a_backup_to_the_url_of_a_store_is_a_copy() {
+    let folder = Folder::with_example();
+    let url = format!("columnar://{}", folder.join("other/store").display());
+    let copied = folder.json(&["backup", "example", "--to", &url, "--where", "id > 1"]);
+    assert_eq!((&copied["tables"][0]["table"], &copied["tables"][0]["rows"]), (&"example".into(), &2.into()));
+    let names = "SELECT string_agg(name, ' ' ORDER BY id) AS names FROM example";
+    let there =
+        |sql: &str| document(&folder.ok(&["--data", "other", "query", "--json", sql]))["rows"][0].clone();
+    assert_eq!(there(names)["names"], "Jane Bob");
+    // Once more: what is there is kept. A vault beside it gets the same tables.
+    let both = folder.json(&["backup", "example", "--to", &url, "b"]);
+    assert_eq!(both["copies"][0]["tables"][0]["replaced"]["table"], "example__replaced_copy_1");
+    assert_eq!(both["copies"][0]["tables"][0]["digest"], both["backups"][0]["tables"][0]["digest"]);
+    assert_eq!(there(names)["names"], "John Jane Bob");
+    assert_eq!(there(&names.replace("FROM example", "FROM example__replaced_copy_1"))["names"], "Jane Bob");
+    assert!(
+        folder
+            .fails(1, &["backup", "example", "--to", &url, "--mode", "incremental"])
+            .contains("whole tables")
+    );
+    let plan = folder.json(&["backup", "example", "--to", &url, "--dry-run"]);
+    assert_eq!(plan["tables"][0]["rows"], 3);
+    assert!(!folder.join("keepfast-data/vault/log/00000000000000000002.json").exists());
+}
+
+#[test]
 fn two_backups_to_one_name_at_once_both_succeed() {
     let folder = Folder::with_backup();
     folder.sql("INSERT INTO example VALUES (4, 'x', 1)");
