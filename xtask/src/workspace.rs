@@ -26,6 +26,16 @@ impl Workspace {
     pub fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(arguments).current_dir(&self.root);
+        // What cargo tells this program of its own package. Build scripts that look at it would run again, and everything
+        // above them would be built again, each time somebody builds now with `cargo xtask` and now without.
+        for (name, _) in std::env::vars_os() {
+            let told = name.to_str().is_some_and(|n| {
+                n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_") || n == "OUT_DIR"
+            });
+            if told {
+                command.env_remove(name);
+            }
+        }
         command
     }
 
