@@ -105,7 +105,7 @@ fn sakila_comes_back() {
     for table in &dumped {
         let file = format!("{}.parquet", table.name);
         let mut exporter =
-            Exporter::create(&folder.join(&file), &table.schema, &ExportOptions::default()).unwrap();
+            Exporter::create(folder.join(&file), &table.schema, &ExportOptions::default()).unwrap();
         table.batches.iter().for_each(|b| exporter.write(b).unwrap());
         exporter.finish().unwrap();
         let key = table.schema.key_names().join(",");
