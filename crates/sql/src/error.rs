@@ -206,7 +206,12 @@ pub(crate) fn without_secrets(text: &str) -> String {
     // The last `@` counts, as a password may hold one. One behind the host belongs to a password with a `/` in it,
     // or to a point such as `name@3`.
     let in_path = || rest.rfind('@').filter(|at| rest[..*at].contains(':'));
-    let rest = match rest[..end].rfind('@').or_else(in_path) {
+    let found = match rest.contains("://") {
+        // Another URL inside: nothing before its `@` is shown either.
+        true => rest.rfind('@'),
+        false => rest[..end].rfind('@').or_else(in_path),
+    };
+    let rest = match found {
         Some(at) => format!("***@{}", &rest[at + 1..]),
         None => rest.to_owned(),
     };
@@ -230,6 +235,7 @@ mod tests {
             ("mysql://u:p/q@h/d", "mysql://***@h/d"),
             ("s3://bucket/x#name@3", "s3://bucket/x#name@3"),
             ("s3://b/p?secret=1#n", "s3://b/p?***"),
+            ("x://u:p@h\"x://u:p@h", "x://***@h"),
         ] {
             assert_eq!(without_secrets(text), shown);
         }
