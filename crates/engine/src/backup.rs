@@ -16,8 +16,8 @@ use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile, target_rows_for};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, KeyRange, ManifestRef, Partition,
-    PointId, ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, Hash256, KeyRange, ManifestRef,
+    Partition, PointId, ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
 use keepfast_sql::Address;
@@ -30,9 +30,11 @@ use std::time::Instant;
 /// Stored bytes of a row group's worth of rows, as a first guess: most tables shrink to about a third.
 const GUESSED_RATIO: f64 = 0.35;
 /// Bytes read a second and thread, as a first guess.
-const GUESSED_SPEED: f64 = 150e6;
+const GUESSED_SPEED: f64 = 20e6;
 /// Seconds of any backup: opening, planning, committing.
 const FIXED_SECONDS: f64 = 0.1;
+/// Numbers of tasks that each process of a run has for itself, so that none takes another's result for its own.
+const TASKS_A_PROCESS: u32 = 1 << 20;
 /// A chain of changes longer than this starts a new base.
 const LONGEST_CHAIN: usize = 64;
 
@@ -347,9 +349,14 @@ impl Engine {
             works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.rows_expected).sum();
         // How many rows changed is known when they have been read.
         self.options.progress.stage("backup", (expected > 0).then_some(Work::Rows(expected)));
-        let finished = self.finished_tasks(vault, run.id()).await?;
+        let staged = self.finished_tasks(vault, run.id()).await?;
+        let mut number = match staged.keys().next_back() {
+            Some(last) => (last / TASKS_A_PROCESS + 1) * TASKS_A_PROCESS,
+            None => 0,
+        };
+        let finished: HashMap<Hash256, TaskResult> =
+            staged.into_values().map(|f| (f.task, f.result)).collect();
         let mut written = vec![];
-        let mut number = 0;
         for work in works {
             if work.mode == WriteMode::Incremental {
                 match self.write_changes(request, source, vault, cut, &work).await? {
@@ -546,7 +553,7 @@ impl Engine {
         run: &Run,
         cut: &Arc<dyn OpenCut>,
         work: TableWork,
-        finished: &std::collections::BTreeMap<u32, TaskResult>,
+        finished: &HashMap<Hash256, TaskResult>,
         number: &mut u32,
     ) -> Result<Written> {
         let profile = Arc::new(self.profile(vault, cut, &work, request).await?);
@@ -585,7 +592,7 @@ impl Engine {
                 vault: vault.url().to_owned(),
                 store: source.spec.clone(),
                 cut: cut.token().unwrap_or_default(),
-                partitions,
+                partitions: partitions.clone(),
                 schema: work.at.schema.clone(),
                 selection: request.selection.clone(),
                 table: work.id.clone(),
@@ -593,7 +600,9 @@ impl Engine {
                 known: known_in.clone(),
             };
             *number += 1;
-            let done = match finished.get(&task.number) {
+            let task = Task::Scan(Box::new(task));
+            // The same work, whatever its number was: other options plan other partitions.
+            let done = match finished.get(&task.identity()?) {
                 Some(TaskResult::Scan(result)) => Some(result.clone()),
                 _ => None,
             };
@@ -605,19 +614,16 @@ impl Engine {
                 }
                 if let (Some(command), true) = (worker, replayable) {
                     let vault = context.vault.clone();
-                    return match engine.in_worker(&command, &vault, &Task::Scan(Box::new(task))).await? {
+                    return match engine.in_worker(&command, &vault, &task).await? {
                         TaskResult::Scan(result) => Ok(result),
                         TaskResult::Load(_) => {
                             Err(EngineError::Task { task: 0, reason: "its result is of another kind".into() })
                         }
                     };
                 }
-                let result = engine.scan_partitions(&context, &task.partitions).await?;
+                let result = engine.scan_partitions(&context, &partitions).await?;
                 if replayable {
-                    context
-                        .vault
-                        .put_task_result(&task.run, task.number, &TaskResult::Scan(result.clone()))
-                        .await?;
+                    task.put_result(&context.vault, TaskResult::Scan(result.clone())).await?;
                 }
                 Ok(result)
             });

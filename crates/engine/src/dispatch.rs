@@ -6,7 +6,7 @@
 use crate::Result;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::task::{Task, TaskResult};
+use crate::task::{Finished, Task, TaskResult};
 use futures::{StreamExt, TryStreamExt};
 use keepfast_model::{ByteCount, RunId};
 use keepfast_vault::Vault;
@@ -56,11 +56,7 @@ impl Engine {
     }
 
     /// Results of tasks that an earlier, interrupted process of this run finished.
-    pub(crate) async fn finished_tasks(
-        &self,
-        vault: &Vault,
-        run: &RunId,
-    ) -> Result<BTreeMap<u32, TaskResult>> {
+    pub(crate) async fn finished_tasks(&self, vault: &Vault, run: &RunId) -> Result<BTreeMap<u32, Finished>> {
         Ok(vault.task_results(run).await?)
     }
 
@@ -71,10 +67,7 @@ impl Engine {
         vault: &Vault,
         task: &Task,
     ) -> Result<TaskResult> {
-        let (run, number) = match task {
-            Task::Scan(t) => (&t.run, t.number),
-            Task::Load(t) => (&t.run, t.number),
-        };
+        let (run, number, identity) = (task.run(), task.number(), task.identity()?);
         let failed = |reason: String| EngineError::Task { task: number, reason };
         let json = serde_json::to_vec(task).map_err(|e| failed(e.to_string()))?;
         let mut last = String::new();
@@ -90,8 +83,14 @@ impl Engine {
                 last = reason;
             }
             // Also after a failure: the process may have died after its result was safe.
-            if let Some(result) = self.finished_tasks(vault, run).await?.remove(&number) {
-                return Ok(result);
+            match self.finished_tasks(vault, run).await?.remove(&number) {
+                Some(finished) if finished.task == identity => return Ok(finished.result),
+                Some(_) => {
+                    return Err(failed(
+                        "another task left a result under its number; run the command again".into(),
+                    ));
+                }
+                None => {}
             }
         }
         Err(failed(if last.is_empty() { "it left no result".into() } else { last }))

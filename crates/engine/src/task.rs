@@ -104,6 +104,54 @@ pub enum TaskResult {
     Load(LoadResult),
 }
 
+/// A result as it waits in the staging area, with the task that it is of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    /// The task's identity.
+    pub task: Hash256,
+    /// What it gave.
+    pub result: TaskResult,
+}
+
+impl Task {
+    /// The work that it is, whatever run and number it has: a result counts for equal work only.
+    pub(crate) fn identity(&self) -> Result<Hash256> {
+        let mut work = self.clone();
+        let (run, number, store) = match &mut work {
+            Self::Scan(task) => (&mut task.run, &mut task.number, &mut task.store),
+            Self::Load(task) => (&mut task.run, &mut task.number, &mut task.store),
+        };
+        run.0.clear();
+        *number = 0;
+        // A run has one store, and its URL may hold what no hash should be made of.
+        *store = StoreSpec::Embedded;
+        let text = serde_json::to_vec(&work)
+            .map_err(|e| EngineError::Task { task: self.number(), reason: e.to_string() })?;
+        Ok(Hash256::of(&text))
+    }
+
+    pub(crate) fn run(&self) -> &RunId {
+        match self {
+            Self::Scan(task) => &task.run,
+            Self::Load(task) => &task.run,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        match self {
+            Self::Scan(task) => task.number,
+            Self::Load(task) => task.number,
+        }
+    }
+
+    /// Leaves its result in the staging area, where nobody was first.
+    pub(crate) async fn put_result(&self, vault: &Vault, result: TaskResult) -> Result<()> {
+        let finished = Finished { task: self.identity()?, result };
+        vault.put_task_result(self.run(), self.number(), &finished).await?;
+        Ok(())
+    }
+}
+
 /// Segments of a partition, in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScanResult {
@@ -429,12 +477,12 @@ impl Engine {
         Ok(LoadResult { read: stated, given: stated, part })
     }
 
-    /// Runs one task from its JSON and puts its result into the staging area; returns the result that counts.
+    /// Runs one task from its JSON and puts its result into the staging area, where the first one counts; returns its own.
     pub fn run_task<'a>(&'a self, task: &'a str) -> LocalBoxFuture<'a, Result<String>> {
         async move {
             let task: Task = serde_json::from_str(task)
                 .map_err(|e| EngineError::Usage { what: "task".into(), reason: e.to_string() })?;
-            let (vault, run, number, result) = match &task {
+            let (vault, result) = match &task {
                 Task::Scan(task) => {
                     let vault = self.open_vault(Some(&task.vault)).await?;
                     let store = self.options.stores.open(&task.store).await?;
@@ -459,19 +507,20 @@ impl Engine {
                         sort: !store.capabilities().key_order && !task.schema.is_bag(),
                     };
                     let result = self.scan_partitions(&context, &task.partitions).await?;
-                    (vault, &task.run, task.number, TaskResult::Scan(result))
+                    (vault, TaskResult::Scan(result))
                 }
                 Task::Load(task) => {
                     let vault = self.open_vault(Some(&task.vault)).await?;
                     let store = self.options.stores.open(&task.store).await?;
                     let load = store.attach_load(&task.load).await?;
                     let result = self.load_partition(&vault, load.as_ref(), task).await?;
-                    (vault, &task.run, task.number, TaskResult::Load(result))
+                    (vault, TaskResult::Load(result))
                 }
             };
-            vault.put_task_result(run, number, &result).await?;
-            serde_json::to_string(&result)
-                .map_err(|e| EngineError::Task { task: number, reason: e.to_string() })
+            let json = serde_json::to_string(&result)
+                .map_err(|e| EngineError::Task { task: task.number(), reason: e.to_string() })?;
+            task.put_result(&vault, result).await?;
+            Ok(json)
         }
         .boxed_local()
     }

@@ -53,6 +53,54 @@ fn an_interrupted_backup_commits_nothing_and_goes_on_when_run_again() {
 }
 
 #[test]
+fn an_interrupted_backup_goes_on_with_other_options_and_takes_only_what_fits_them() {
+    let folder = Folder::new();
+    folder.sql(
+        "CREATE TABLE big (id BIGINT PRIMARY KEY, a TEXT, b TEXT);
+         INSERT INTO big SELECT value, md5(CAST(value AS TEXT)), md5(CAST(value + 1 AS TEXT)) FROM generate_series(1, 1000000)",
+    );
+    for (name, first, then) in [
+        (
+            "threads",
+            ["--threads", "1", "--segment-rows", "1024"],
+            ["--threads", "3", "--segment-rows", "1024"],
+        ),
+        (
+            "segments",
+            ["--threads", "2", "--segment-rows", "1024"],
+            ["--threads", "2", "--segment-rows", "8192"],
+        ),
+    ] {
+        let _ = std::fs::remove_dir_all(folder.join("keepfast-data/vault"));
+        let backup = |options: [&'static str; 4]| [&["backup", "big", "--to", name][..], &options].concat();
+        let mut child = folder.command(&backup(first)).spawn().unwrap();
+        let staged = folder.join("keepfast-data/vault/staging");
+        let until = Instant::now() + Duration::from_secs(120);
+        // The plan and some tasks that are done.
+        while files_under(&staged).len() < 4 && child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "no task was done");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        interrupt(&child);
+        assert_eq!(
+            Run::of(child.wait_with_output().unwrap()).code,
+            4,
+            "{name}: it ended before it was interrupted"
+        );
+        let mut again = backup(then);
+        again.push("--json");
+        let run = folder.run(&again);
+        assert_eq!(run.code, 0, "{name}: {run:?}");
+        let whole = folder.json(&[&["backup", "big", "--to", "whole", "--mode", "full"][..], &then].concat());
+        let resumed = crate::run::document(&run.out);
+        for what in ["rows", "digest", "segments"] {
+            assert_eq!(resumed["tables"][0][what], whole["tables"][0][what], "{name}: {what}");
+        }
+        folder.ok(&["verify", name, "--level", "compare"]);
+    }
+}
+
+#[test]
 fn an_interrupted_query_ends_with_4() {
     let folder = Folder::new();
     let child = folder
