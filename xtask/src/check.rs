@@ -1,9 +1,8 @@
 //! What must hold before a test runs: formatting, lints, the pinned version line, licences, direction of dependencies.
 
-use crate::steps::{Outcome, Steps, run as run_command};
+use crate::steps::{Steps, run as run_command};
 use crate::workspace::Workspace;
-use crate::{documents, licences, source_tree};
-use std::process::{Command, Stdio};
+use crate::{deny, documents, source_tree};
 
 /// Crates that move together: each stands exactly once in `Cargo.lock`, in this line of versions.
 const PINNED: [(&str, &str); 5] = [
@@ -19,11 +18,10 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     steps.step("formatting", |_| run_command(&mut workspace.cargo(&["fmt", "--all", "--check"])));
     steps.step("pinned version line", |_| workspace.read("Cargo.lock").and_then(|lock| pinned(&lock)).into());
     steps.step("direction of dependencies", |_| source_tree::directions(workspace).into());
-    steps.step("licences and sources of dependencies", |_| licences::run(workspace).into());
     steps.step("links in documents", |_| documents::links(workspace).into());
     steps.step("tests named in documents", |_| documents::named_tests(workspace).into());
     steps.step("length of files", |_| source_tree::lengths(workspace).into());
-    steps.step("cargo deny", |_| deny(workspace));
+    steps.step("licences and sources of dependencies", |_| deny::run(workspace));
     steps.step("lints", |_| {
         run_command(&mut workspace.cargo(&[
             "clippy",
@@ -65,15 +63,6 @@ fn versions_of(lock: &str, name: &str) -> Vec<String> {
         }
     }
     versions
-}
-
-fn deny(workspace: &Workspace) -> Outcome {
-    let installed =
-        Command::new("cargo-deny").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !installed.is_ok_and(|status| status.success()) {
-        return Outcome::Skipped("cargo-deny is not installed; known advisories were not looked up".into());
-    }
-    run_command(&mut workspace.cargo(&["deny", "--all-features", "check"]))
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 mod bench;
 mod check;
 mod demo;
+mod deny;
 mod documents;
 mod guide;
-mod licences;
 mod open;
 mod python;
 mod source_tree;

@@ -2,81 +2,32 @@
 
 use crate::Result;
 use crate::api::*;
+use crate::certify::{certify, check_order, counted, sample};
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::incremental::Increment;
 use crate::places::Place;
+use crate::plan::{Destination, Source, TableWork, backup_name, same_columns};
 use crate::progress::Work;
-use crate::resolve::StoreSpec;
 use crate::run::{Resumable, Run};
-use crate::session::same_table;
 use crate::task::{ScanContext, ScanResult, ScanTask, Task, TaskResult, known_segments, select};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile, target_rows_for};
+use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, Hash256, KeyRange, ManifestRef,
-    Partition, PointId, ProofKind, Record, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, Hash256, ManifestRef, Partition,
+    PointId, Record, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
-use keepfast_sql::Address;
-use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, TableAtCut};
-use keepfast_vault::{NewObject, Vault, VaultError};
+use keepfast_store::{CutOptions, OpenCut, ProofRequest, ScanOptions};
+use keepfast_vault::{NewObject, Vault};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Stored bytes of a row group's worth of rows, as a first guess: most tables shrink to about a third.
-const GUESSED_RATIO: f64 = 0.35;
-/// Bytes read a second and thread, as a first guess.
-const GUESSED_SPEED: f64 = 20e6;
-/// Seconds of any backup: opening, planning, committing.
-const FIXED_SECONDS: f64 = 0.1;
 /// Numbers of tasks that each process of a run has for itself, so that none takes another's result for its own.
 const TASKS_A_PROCESS: u32 = 1 << 20;
-/// A chain of changes longer than this starts a new base.
-const LONGEST_CHAIN: usize = 64;
-
-/// Tables of one store at one cut, on their way into vaults.
-pub(crate) struct Source {
-    pub spec: StoreSpec,
-    pub store: Arc<dyn Store>,
-    pub tables: Vec<TableName>,
-}
-
-/// Where a backup goes.
-#[derive(Debug, PartialEq)]
-enum Destination {
-    /// Into a vault.
-    Vault(Place),
-    /// Into a store, as a direct copy.
-    Store(String),
-}
-
-impl Destination {
-    fn place(&self) -> Option<&Place> {
-        match self {
-            Self::Vault(place) => Some(place),
-            Self::Store(_) => None,
-        }
-    }
-}
-
-/// A table as one vault will get it.
-pub(crate) struct TableWork {
-    pub name: TableName,
-    pub id: TableId,
-    pub at: TableAtCut,
-    pub kept: TableSchema,
-    pub previous: Option<TablePoint>,
-    pub mode: WriteMode,
-    pub why: String,
-    pub partitions: Vec<Partition>,
-    /// Bytes that an incremental backup is expected to read.
-    pub changes_expected: ByteCount,
-    pub target_rows: u32,
-}
 
 /// A table written and certified, not yet committed.
 pub(crate) struct Written {
@@ -87,180 +38,6 @@ pub(crate) struct Written {
 }
 
 impl Engine {
-    /// The store and the tables that a request names, as the store writes them.
-    pub(crate) async fn find_tables(&self, tables: &TableSet) -> Result<Source> {
-        let spec = match tables {
-            TableSet::Tables(names) => {
-                let mut stores: Vec<Option<&String>> = names.iter().map(|n| n.store.as_ref()).collect();
-                stores.dedup();
-                match stores.as_slice() {
-                    [] => {
-                        return Err(EngineError::Usage {
-                            what: "tables".into(),
-                            reason: "none is named".into(),
-                        });
-                    }
-                    [store] => store.map_or(StoreSpec::Embedded, |s| StoreSpec::Named(s.clone())),
-                    _ => {
-                        return Err(EngineError::Unsupported {
-                            what: "one backup of tables of several stores".into(),
-                            reason: "a cut covers one store".into(),
-                        });
-                    }
-                }
-            }
-            TableSet::Database(name) => match name.split_once('.') {
-                Some((store, _)) => StoreSpec::Named(store.to_owned()),
-                None => StoreSpec::Embedded,
-            },
-            TableSet::All => StoreSpec::Embedded,
-        };
-        let store = self.options.stores.open(&spec).await?;
-        let mut found = vec![];
-        match tables {
-            TableSet::Tables(names) => {
-                let listed = store.list_tables(None).await?;
-                for name in names {
-                    let real = listed
-                        .iter()
-                        .find(|t| t.table == name.table && t.database == name.database)
-                        .or_else(|| {
-                            listed.iter().find(|t| {
-                                same_table(&TableName { store: name.store.clone(), ..(*t).clone() }, name)
-                            })
-                        })
-                        .ok_or_else(|| keepfast_store::StoreError::NoTable {
-                            table: name.to_string(),
-                            store: store.to_string(),
-                        })?;
-                    found.push(real.clone());
-                }
-            }
-            TableSet::Database(name) => {
-                let database = name.rsplit('.').next().unwrap_or(name);
-                found = store.list_tables(Some(database)).await?;
-                found.retain(|t| !is_replaced(t));
-                if found.is_empty() {
-                    return Err(EngineError::Unknown { what: "table in database", name: name.clone() });
-                }
-            }
-            TableSet::All => found = store.list_tables(None).await?,
-        }
-        found.sort();
-        found.dedup();
-        Ok(Source { spec, store, tables: found })
-    }
-
-    /// What a backup would do.
-    pub fn plan_backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupPlan>> {
-        async move {
-            let (destinations, source) = self.check_backup(request).await?;
-            // Copies into stores read the same tables once more.
-            let place = destinations.iter().find_map(Destination::place);
-            let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-            let planned = self.plan_at(request, place, &source, &cut).await;
-            cut.release().await?;
-            let works = planned?;
-            let speed = match place {
-                Some(place) => self.earlier_speed(place, &source).await?,
-                None => None,
-            };
-            let tables: Vec<TablePlan> = works
-                .iter()
-                .map(|w| {
-                    let ratio = w
-                        .previous
-                        .as_ref()
-                        .map_or(GUESSED_RATIO, |p| p.bytes.0 as f64 / w.at.bytes_expected.0.max(1) as f64);
-                    let (read, written) = match w.mode {
-                        // Of what is read, one half is as it was and one half as it is.
-                        WriteMode::Incremental => (w.changes_expected, w.changes_expected.0 as f64 / 2.0),
-                        _ => (w.at.bytes_expected, w.at.bytes_expected.0 as f64),
-                    };
-                    TablePlan {
-                        table: w.name.clone(),
-                        mode: w.mode,
-                        why: w.why.clone(),
-                        rows: w.at.rows_expected,
-                        partitions: w.partitions.len() as u32,
-                        bytes_read: read,
-                        bytes_written: ByteCount((written * ratio) as u64),
-                        segment_rows: w.target_rows,
-                    }
-                })
-                .collect();
-            let bytes_read: ByteCount = tables.iter().map(|t| t.bytes_read).sum();
-            let bytes_written: ByteCount = tables.iter().map(|t| t.bytes_written).sum();
-            let seconds = match speed {
-                Some(speed) => FIXED_SECONDS + bytes_written.0 as f64 / speed,
-                None => bytes_read.0 as f64 / (GUESSED_SPEED * self.options.threads.max(1) as f64),
-            };
-            Ok(BackupPlan {
-                targets: request.to.iter().map(|to| Address::new(to).to_string()).collect(),
-                tasks: tables.iter().map(|t| t.partitions).sum(),
-                bytes_read,
-                bytes_written,
-                seconds,
-                tables,
-            })
-        }
-        .boxed_local()
-    }
-
-    /// Bytes written a second by the newest points that wrote whole tables; none where there are none.
-    async fn earlier_speed(&self, place: &Place, source: &Source) -> Result<Option<f64>> {
-        let vault = match self.open_vault(place.vault.as_deref()).await {
-            Ok(vault) => vault,
-            Err(EngineError::Vault(VaultError::NotAVault { .. })) => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        let log = vault.log().await?;
-        let (mut bytes, mut ms) = (0, 0);
-        let backup = backup_name(place, source)?;
-        let points = log.points(&backup).rev();
-        for point in points.filter(|p| p.tables.iter().all(|t| t.mode == WriteMode::Full)).take(3) {
-            bytes += point.tables.iter().map(|t| t.bytes.0).sum::<u64>();
-            ms += point.elapsed_ms;
-        }
-        Ok((bytes > 0 && ms > 0).then(|| bytes as f64 * 1000.0 / ms as f64))
-    }
-
-    async fn check_backup(&self, request: &BackupRequest) -> Result<(Vec<Destination>, Source)> {
-        if request.to.is_empty() {
-            return Err(EngineError::Usage { what: "TO".into(), reason: "no backup is named".into() });
-        }
-        let mut destinations = vec![];
-        for to in &request.to {
-            let destination = if self.options.stores.is_store_url(to) {
-                Destination::Store(to.clone())
-            } else {
-                Destination::Vault(Place::parse(to)?)
-            };
-            if destination.place().is_some_and(|place| place.point.is_some()) {
-                return Err(EngineError::Usage {
-                    what: format!("'{}'", Address::new(to)),
-                    reason: "a backup's name has no '@'".into(),
-                });
-            }
-            if destinations.contains(&destination) {
-                return Err(EngineError::Usage {
-                    what: format!("'{}'", Address::new(to)),
-                    reason: "it stands twice".into(),
-                });
-            }
-            destinations.push(destination);
-        }
-        if let Some(mode) = request.encrypt.as_deref().filter(|m| *m != "none") {
-            return Err(EngineError::Unsupported {
-                what: format!("encryption '{mode}'"),
-                reason: "this version writes unencrypted vaults only".into(),
-            });
-        }
-        check_segment_rows(request.segment_rows)?;
-        let source = self.find_tables(&request.tables).await?;
-        Ok((destinations, source))
-    }
-
     /// Makes a restore point in each target.
     pub fn backup<'a>(&'a self, request: &'a BackupRequest) -> LocalBoxFuture<'a, Result<BackupOutcome>> {
         async move {
@@ -425,107 +202,6 @@ impl Engine {
                 .progress
                 .note(&format!("the Delta projection of '{}' was not written: {error}", table.name));
         }
-    }
-
-    /// What each table needs, at a cut.
-    async fn plan_at(
-        &self,
-        request: &BackupRequest,
-        place: Option<&Place>,
-        source: &Source,
-        cut: &Arc<dyn OpenCut>,
-    ) -> Result<Vec<TableWork>> {
-        let nowhere = Place::default();
-        let backup = backup_name(place.unwrap_or(&nowhere), source)?;
-        // A plan must not make a vault; without one there is nothing earlier.
-        let vault = match place {
-            None => None,
-            Some(place) => match self.open_vault(place.vault.as_deref()).await {
-                Ok(vault) => Some(vault),
-                Err(EngineError::Vault(VaultError::NotAVault { .. })) => None,
-                Err(e) => return Err(e),
-            },
-        };
-        let mut works = vec![];
-        for name in &source.tables {
-            let at = cut.table(name).await?;
-            let (kept, _) = select(&at.schema, &request.selection)?;
-            if let Some(filter) = &request.selection.filter {
-                Condition::compile(self, &at.schema, filter)?;
-            }
-            let id = Vault::table_id(&backup, source.store.kind(), name, &request.selection);
-            let previous = match &vault {
-                Some(vault) => self.newest_of(vault, &backup, &id).await?,
-                None => None,
-            };
-            let (mode, why) = choose_mode(request, source, &at, &kept, previous.as_ref());
-            let target_rows = previous
-                .as_ref()
-                .map(|p| p.target_rows)
-                .or(request.segment_rows)
-                .unwrap_or_else(|| target_rows_for(at.rows_expected));
-            let mut work = TableWork {
-                name: name.clone(),
-                id,
-                at,
-                kept,
-                previous,
-                mode,
-                why,
-                partitions: vec![],
-                changes_expected: ByteCount(0),
-                target_rows,
-            };
-            match (mode, &vault, &work.previous) {
-                (WriteMode::Full, ..) => {
-                    work.partitions = self.partitions(cut, &work, vault.as_ref()).await?
-                }
-                (_, Some(vault), Some(previous)) => {
-                    let from = self.positions_of(vault, previous, &work).await?;
-                    // Whether there are changes at all shows when they are read.
-                    let expected = cut.changes_expected(&work.name, &from).await;
-                    work.changes_expected = expected.ok().flatten().unwrap_or_default();
-                }
-                _ => {}
-            }
-            works.push(work);
-        }
-        if request.mode == Mode::Incremental
-            && let Some(work) = works.iter().find(|w| w.mode != WriteMode::Incremental)
-        {
-            return Err(EngineError::NotIncremental {
-                table: work.name.to_string(),
-                reason: work.why.clone(),
-            });
-        }
-        Ok(works)
-    }
-
-    async fn partitions(
-        &self,
-        cut: &Arc<dyn OpenCut>,
-        work: &TableWork,
-        vault: Option<&Vault>,
-    ) -> Result<Vec<Partition>> {
-        let mut bounds = vec![];
-        if let (Some(vault), Some(previous)) = (vault, &work.previous) {
-            for reference in &previous.base {
-                bounds.extend(
-                    vault
-                        .read_manifest(reference)
-                        .await?
-                        .segments
-                        .into_iter()
-                        .filter_map(|e| e.min)
-                        .map(|m| m.0),
-                );
-            }
-            bounds.sort();
-        }
-        let wanted = self.tasks_for(work.at.bytes_expected);
-        let partitions = cut.plan(&work.name, &PlanOptions { partitions: wanted, bounds }).await?;
-        check_cover(&work.name, work.at.schema.is_bag(), &partitions)?;
-        Ok(partitions)
     }
 
     async fn as_full(
@@ -736,44 +412,6 @@ impl Engine {
         }
         Ok(WriterProfile::choose(&work.kept, &sample, work.target_rows))
     }
-
-    /// The newest state of a table in a backup.
-    async fn newest_of(
-        &self,
-        vault: &Vault,
-        backup: &BackupName,
-        id: &TableId,
-    ) -> Result<Option<TablePoint>> {
-        let log = vault.log().await?;
-        Ok(log.points(backup).rev().find_map(|p| p.tables.iter().find(|t| t.id == *id).cloned()))
-    }
-}
-
-/// Refuses a number of rows that segments cannot aim at.
-pub(crate) fn check_segment_rows(rows: Option<u32>) -> Result<()> {
-    match rows {
-        Some(rows) if !rows.is_power_of_two() || !(16..=1 << 24).contains(&rows) => Err(EngineError::Usage {
-            what: "segment rows".into(),
-            reason: format!("{rows} is not a power of two between 16 and 16777216"),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Whether it is a table that a restore replaced and keeps.
-pub(crate) fn is_replaced(name: &TableName) -> bool {
-    name.table.contains("__replaced_")
-}
-
-fn backup_name(place: &Place, source: &Source) -> Result<BackupName> {
-    match (&place.backup, source.tables.first()) {
-        (Some(name), _) => Ok(name.clone()),
-        (None, Some(table)) => Ok(table.table.parse()?),
-        (None, None) => Err(EngineError::Usage {
-            what: "backup".into(),
-            reason: "it has neither a name nor a table".into(),
-        }),
-    }
 }
 
 /// What makes two runs of one command the same.
@@ -782,182 +420,6 @@ fn fingerprint(request: &BackupRequest, backup: &BackupName, source: &Source) ->
     let text =
         format!("{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}", source.spec, request.selection, request.mode);
     blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// Whether two schemas have the same columns of the same types with the same ids.
-pub(crate) fn same_columns(a: &TableSchema, b: &TableSchema) -> bool {
-    a.key == b.key
-        && a.columns.len() == b.columns.len()
-        && a.columns
-            .iter()
-            .zip(&b.columns)
-            .all(|(x, y)| x.id == y.id && x.column_type == y.column_type && x.name == y.name)
-}
-
-fn choose_mode(
-    request: &BackupRequest,
-    source: &Source,
-    at: &TableAtCut,
-    kept: &TableSchema,
-    previous: Option<&TablePoint>,
-) -> (WriteMode, String) {
-    let full = |why: &str| (WriteMode::Full, why.to_owned());
-    if request.mode == Mode::Full {
-        return full("asked for");
-    }
-    let Some(previous) = previous else { return full("the first backup of this table and selection") };
-    if !source.store.capabilities().changes {
-        return full("the store has no change log");
-    }
-    if previous.schema.key != at.schema.key && request.selection.columns.is_none() {
-        return full("the key changed");
-    }
-    if kept.is_bag() && !request.selection.is_all() {
-        return full("a table without a key, or without its key columns, follows changes only as a whole");
-    }
-    if previous.changes.len() >= LONGEST_CHAIN && request.mode == Mode::Auto {
-        return full("the chain of changes is long");
-    }
-    let base: u64 = previous.base.iter().map(|m| m.bytes.0).sum();
-    let changes: u64 = previous.changes.iter().map(|m| m.manifest.rows).sum();
-    if request.mode == Mode::Auto && base > 0 && changes > previous.digest.rows / 2 && changes > 10_000 {
-        return full("changes since the base are more than half of it");
-    }
-    (WriteMode::Incremental, "changes since the last point".to_owned())
-}
-
-/// Checks that partitions cover all keys without gap or overlap. Those of a bag, and pieces that a store cuts in its
-/// own order, have no keys to check; the store's count is what proves them.
-fn check_cover(table: &TableName, bag: bool, partitions: &[Partition]) -> Result<()> {
-    let refuse = |reason: String| Err(EngineError::NotCertified { table: table.to_string(), reason });
-    if partitions.is_empty() {
-        return refuse("the store planned no partition".into());
-    }
-    if bag || partitions.iter().all(|p| p.range.is_all()) {
-        return Ok(());
-    }
-    let mut ends: HashMap<&keepfast_model::ShardId, Option<&keepfast_model::KeyBytes>> = HashMap::new();
-    for p in partitions {
-        match (ends.get(&p.shard), &p.range.start) {
-            (None, None) => {}
-            (None, Some(start)) => {
-                return refuse(format!("shard '{}' is read from key {start} on only", p.shard));
-            }
-            (Some(None), _) => {
-                return refuse(format!("partitions of shard '{}' overlap after its last", p.shard));
-            }
-            (Some(Some(end)), Some(start)) if *end == start => {}
-            (Some(Some(end)), start) => {
-                return refuse(format!(
-                    "a partition of shard '{}' ends at key {end} and the next starts at {}",
-                    p.shard,
-                    start.as_ref().map_or_else(|| "the beginning".to_owned(), ToString::to_string)
-                ));
-            }
-        }
-        ends.insert(&p.shard, p.range.end.as_ref());
-    }
-    match ends.iter().find(|(_, end)| end.is_some()) {
-        Some((shard, Some(end))) => refuse(format!("shard '{shard}' is read up to key {end} only")),
-        _ => Ok(()),
-    }
-}
-
-/// The range whose checksum is asked for, and the digest of what was read of it: a partition that rotates from run to
-/// run, or everything where partitions are not ranges of one shard's keys.
-fn sample(partitions: &[Partition], results: &[ScanResult], run: u32) -> (KeyRange, Option<Digest>) {
-    let ranges =
-        partitions.len() == results.len() && partitions.iter().all(|p| p.shard == partitions[0].shard);
-    let at =
-        (jiff::Timestamp::now().as_second() as usize).wrapping_add(run as usize) % partitions.len().max(1);
-    match (partitions.get(at), results.get(at)) {
-        (Some(partition), Some(result)) if ranges => (partition.range.clone(), Some(result.read)),
-        _ => (KeyRange::default(), None),
-    }
-}
-
-/// Checks that segments of one shard ascend without touching.
-fn check_order(table: &TableName, segments: &[SegmentEntry]) -> Result<()> {
-    for pair in segments.windows(2) {
-        if let (Some(max), Some(min)) = (&pair[0].max, &pair[1].min)
-            && pair[0].shard == pair[1].shard
-            && min <= max
-        {
-            return Err(EngineError::NotCertified {
-                table: table.to_string(),
-                reason: format!("key {min} was read after key {max}: rows are doubled or out of order"),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn counted(rows: u64, partitions: u32) -> Certificate {
-    Certificate {
-        kind: ProofKind::Own,
-        rows,
-        partitions,
-        content_percent: 0,
-        method: "rows counted while they were read".into(),
-        at: jiff::Timestamp::now(),
-    }
-}
-
-/// Compares what was read with what the store itself says.
-pub(crate) async fn certify(
-    cut: &Arc<dyn OpenCut>,
-    table: &TableName,
-    request: &ProofRequest,
-    read: Digest,
-    sampled: Option<Digest>,
-    partitions: u32,
-) -> Result<Certificate> {
-    let refuse = |reason: String| Err(EngineError::NotCertified { table: table.to_string(), reason });
-    let at = jiff::Timestamp::now();
-    let Some(proof) = cut.prove(table, request).await? else {
-        if request.full {
-            return refuse("the store has no checksums of its own, and certify = full asks for them".into());
-        }
-        return Ok(counted(read.rows, partitions));
-    };
-    if proof.rows != read.rows {
-        return refuse(format!("the store counts {} rows and {} were read", proof.rows, read.rows));
-    }
-    let mut covered = 0;
-    for range in &proof.ranges {
-        let ours = if range.range.is_all() {
-            Some(read)
-        } else if request.ranges.contains(&range.range) {
-            sampled
-        } else {
-            None
-        };
-        match ours {
-            Some(ours) if ours == range.digest => covered += ours.rows,
-            Some(ours) => {
-                return refuse(format!(
-                    "the store's checksum is {} and that of the rows read is {ours}",
-                    range.digest
-                ));
-            }
-            None => {}
-        }
-    }
-    if request.full && covered < read.rows {
-        return refuse(format!(
-            "the store's checksums cover {covered} of {} rows, and certify = full asks for all",
-            read.rows
-        ));
-    }
-    let percent = (covered.min(read.rows) * 100).checked_div(read.rows).unwrap_or(100);
-    Ok(Certificate {
-        kind: ProofKind::Source,
-        rows: proof.rows,
-        partitions,
-        content_percent: percent as u8,
-        method: proof.method,
-        at,
-    })
 }
 
 /// The report of a point.

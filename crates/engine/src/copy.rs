@@ -2,10 +2,11 @@
 
 use crate::Result;
 use crate::api::{BackupRequest, Certify, CopyReport, CopyTableReport, Mode};
-use crate::backup::{Source, certify};
+use crate::certify::certify;
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::plan::Source;
 use crate::resolve::StoreSpec;
 use crate::session::same_table;
 use crate::source::{LiveSource, TableSource};

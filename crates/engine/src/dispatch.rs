@@ -25,6 +25,8 @@ const TASK_BYTES: u64 = 32 << 20;
 const TASK_BYTES_LEAST: u64 = 2 << 20;
 /// Tasks for each thread, where there is enough for them: the last ones then end at about the same time.
 const TASKS_A_THREAD: u64 = 8;
+/// Jobs under way for each thread: while one waits for a file, another computes. Processes are one a thread.
+const JOBS_A_THREAD: usize = 2;
 
 impl Engine {
     /// Into how many tasks work of so many bytes is cut.
@@ -34,13 +36,15 @@ impl Engine {
         even.max(bytes.0 / TASK_BYTES + 1).max(threads * 2).min(100_000) as u32
     }
 
-    /// Runs all jobs, `threads` at once, each on its own tokio task; the first error ends the rest. Results in order.
+    /// Runs all jobs, several at once, each on its own tokio task; the first error ends the rest. Results in order.
     pub(crate) async fn in_parallel<T, F, J>(&self, jobs: J) -> Result<Vec<T>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
         J: IntoIterator<Item = F>,
     {
+        let threads = self.options.threads.max(1);
+        let at_once = if self.options.worker.is_some() { threads } else { threads * JOBS_A_THREAD };
         // A job that takes long must not keep the next ones waiting, so results come as they are ready.
         let mut results: Vec<(usize, T)> = futures::stream::iter(jobs)
             .enumerate()
@@ -48,7 +52,7 @@ impl Engine {
                 let handle = AbortOnDrop(tokio::spawn(job));
                 Ok::<_, EngineError>((at, handle.wait().await?))
             })
-            .buffer_unordered(self.options.threads.max(1))
+            .buffer_unordered(at_once)
             .try_collect()
             .await?;
         results.sort_unstable_by_key(|(at, _)| *at);

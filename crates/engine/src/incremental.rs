@@ -5,10 +5,12 @@
 
 use crate::Result;
 use crate::api::BackupRequest;
-use crate::backup::{Source, TableWork, Written, certify};
+use crate::backup::Written;
+use crate::certify::certify;
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::plan::{Source, TableWork};
 use crate::point::{self, PointPartition, entries};
 use crate::task::select;
 use arrow::array::{Array, AsArray, Int8Array, RecordBatch};

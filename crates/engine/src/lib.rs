@@ -7,6 +7,7 @@
 pub mod api;
 mod backup;
 mod catalog;
+mod certify;
 mod compact;
 mod condition;
 mod copy;
@@ -18,6 +19,7 @@ mod files;
 mod incremental;
 mod order;
 mod places;
+mod plan;
 mod point;
 mod progress;
 mod resolve;

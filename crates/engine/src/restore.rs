@@ -2,11 +2,11 @@
 
 use crate::Result;
 use crate::api::*;
-use crate::backup::check_segment_rows;
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::table_of;
+use crate::plan::check_segment_rows;
 use crate::point::{self, entries};
 use crate::progress::Work;
 use crate::resolve::StoreSpec;

@@ -4,8 +4,8 @@
 //! the plan is of the same command, its process is gone, and its cut can still be read.
 
 use crate::Result;
-use crate::backup::Source;
 use crate::engine::Engine;
+use crate::plan::Source;
 use keepfast_model::RunId;
 use keepfast_store::OpenCut;
 use keepfast_vault::Vault;

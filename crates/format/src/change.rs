@@ -209,6 +209,7 @@ fn change_profile(changes: &TableSchema, table: &WriterProfile) -> WriterProfile
             hidden::POSITION => Encoding::DeltaLength,
             _ => Encoding::Plain,
         },
+        compressed: true,
     });
     WriterProfile { columns: hidden.chain(table.columns.iter().cloned()).collect(), ..table.clone() }
 }

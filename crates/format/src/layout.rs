@@ -1,4 +1,4 @@
-//! From batches to one Parquet file: plain types, field ids, zstd pages, the columns' encodings.
+//! From batches to one Parquet file: plain types, field ids, the columns' encodings, zstd pages where they are smaller.
 //!
 //! Invariant: every common reader reads it. Data pages are of version 1, and no Arrow schema is embedded.
 
@@ -112,7 +112,13 @@ impl Layout {
 fn check_digits(column: &str, array: &dyn Array) -> Result<()> {
     match array.data_type() {
         DataType::Decimal128(precision, _) => {
-            array.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision).map_err(|e| {
+            let decimals = array.as_primitive::<Decimal128Type>();
+            let largest = 10u128.pow((*precision).min(38).into()) - 1;
+            // All of them at once first, without a branch for each; what stands under a NULL does not count.
+            if decimals.values().iter().fold(true, |fit, v| fit & (v.unsigned_abs() <= largest)) {
+                return Ok(());
+            }
+            decimals.validate_decimal_precision(*precision).map_err(|e| {
                 let expected = array.data_type().to_string();
                 ModelError::Batch { column: column.to_owned(), expected, found: e.to_string() }.into()
             })
@@ -133,6 +139,9 @@ fn column_properties(
     column: &ColumnProfile,
 ) -> WriterPropertiesBuilder {
     let (path, leaf) = leaf(name, data_type);
+    if !column.compressed {
+        builder = builder.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+    }
     if column.dictionary {
         builder = builder.set_column_dictionary_enabled(path.clone(), true);
     }

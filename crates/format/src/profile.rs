@@ -37,6 +37,17 @@ pub struct ColumnProfile {
     pub dictionary: bool,
     /// The layout without a dictionary.
     pub encoding: Encoding,
+    /// Whether pages are compressed with zstd; packed values often do not get smaller.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub compressed: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(compressed: &bool) -> bool {
+    *compressed
 }
 
 /// How a table's segments are written. Fixed at the table's first base.
@@ -58,7 +69,8 @@ impl WriterProfile {
     /// A profile for a table whose first rows are `sample`, in physical batches; none is fine too.
     ///
     /// Each column of the sample is encoded in every way that its type allows, and the smallest wins; what is faster to
-    /// write and read has a lead. A sample of few rows shows nothing: columns then have the layout of their type.
+    /// write and read has a lead. Packed pages of which zstd takes off less than a twentieth are not compressed. A sample
+    /// of few rows shows nothing: columns then have the layout of their type.
     pub fn choose(schema: &TableSchema, sample: &[RecordBatch], target_rows: u32) -> Self {
         let target_rows = target_rows.max(1);
         let mut profile = Self {
@@ -93,7 +105,7 @@ fn usual(column: &Column) -> ColumnProfile {
     } else {
         Encoding::Plain
     };
-    ColumnProfile { id: column.id, dictionary: false, encoding }
+    ColumnProfile { id: column.id, dictionary: false, encoding, compressed: true }
 }
 
 fn leaf_type(data_type: &DataType) -> &DataType {
@@ -125,7 +137,16 @@ fn best(schema: &TableSchema, profile: &WriterProfile, sample: &[RecordBatch], a
     let ways = [(usual, 90), (&plain, 100), (&dictionary, 110)];
     let size = |way: &ColumnProfile| trial(schema, profile, sample, at, way);
     let costs = ways.iter().filter_map(|(way, percent)| Some((size(way)? * percent, *way)));
-    costs.min_by_key(|(cost, _)| *cost).map_or_else(|| usual.clone(), |(_, way)| way.clone())
+    let Some((_, chosen)) = costs.min_by_key(|(cost, _)| *cost) else { return usual.clone() };
+    if !chosen.dictionary && chosen.encoding != Encoding::Delta {
+        // Later values may be nothing like the first ones; what is not packed then has only zstd to keep it small.
+        return chosen.clone();
+    }
+    let bare = ColumnProfile { compressed: false, ..chosen.clone() };
+    match (size(&bare), size(chosen)) {
+        (Some(bare_size), Some(size)) if bare_size * 95 <= size * 100 => bare,
+        _ => chosen.clone(),
+    }
 }
 
 /// Stored bytes of the sample's column, written in this way.

@@ -42,6 +42,8 @@ fn profiles(schema: &TableSchema) -> Vec<WriterProfile> {
         for encoding in [Encoding::Plain, Encoding::Delta, Encoding::DeltaLength] {
             let mut profile = all[0].clone();
             profile.columns.iter_mut().for_each(|c| (c.dictionary, c.encoding) = (dictionary, encoding));
+            all.push(profile.clone());
+            profile.columns.iter_mut().for_each(|c| c.compressed = false);
             all.push(profile);
         }
     }
@@ -55,7 +57,7 @@ proptest! {
     fn rows_of_every_type_come_back_exactly(
         (schema, rows) in schema_and_rows(0..40),
         cuts in prop::collection::vec(0usize..40, 0..3),
-        way in 0usize..7,
+        way in 0usize..13,
         batch_rows in 1usize..50,
     ) {
         let profile = profiles(&schema)[way].clone();
@@ -287,7 +289,12 @@ fn a_profile_follows_its_sample_and_has_a_stable_identity() {
     assert!(ways[1].0, "few distinct values: a dictionary");
     assert!(!ways[2].0, "nearly unique values: none");
     assert_eq!(ways[3], (false, Encoding::Plain));
+    let compressed: Vec<bool> = profile.columns.iter().map(|c| c.compressed).collect();
+    assert_eq!(compressed, [true, false, true, true], "zstd adds nothing to three random bits a row");
     assert_eq!(profile, WriterProfile::choose(&schema, &sample, 8_192));
+    let json = serde_json::to_string(&profile.columns[1]).unwrap();
+    assert_eq!(json, "{\"id\":2,\"dictionary\":true,\"encoding\":\"delta_length\",\"compressed\":false}");
+    assert_eq!(serde_json::from_str::<WriterProfile>(&serde_json::to_string(&profile).unwrap()).unwrap(), profile);
 
     let json = serde_json::to_string(&WriterProfile::choose(&schema, &[], 8_192)).unwrap();
     assert_eq!(
