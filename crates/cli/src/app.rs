@@ -50,7 +50,7 @@ impl App {
         &self.global.data
     }
 
-    /// Tasks at once.
+    /// Threads that compute, or worker processes at once.
     pub fn threads(&self) -> usize {
         threads(&self.global)
     }
@@ -106,7 +106,7 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
-/// Tasks at once: as many as asked for, else one a core.
+/// Threads that compute: as many as asked for, else one a core.
 pub fn threads(global: &Global) -> usize {
     global.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }

@@ -55,7 +55,7 @@ pub struct Global {
     /// Show no progress
     #[arg(long, global = true)]
     pub no_progress: bool,
-    /// Tasks at once; all cores where none is given
+    /// Threads that compute, or worker processes at once; all cores where none is given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Memory for sorting and joining; more spills to disk

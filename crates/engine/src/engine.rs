@@ -17,7 +17,7 @@ pub struct EngineOptions {
     pub data: PathBuf,
     /// Opens stores.
     pub stores: Arc<dyn StoreResolver>,
-    /// Tasks at once.
+    /// Threads that compute, or worker processes at once.
     pub threads: usize,
     /// Memory for sorting and joining, in bytes; more spills to disk.
     pub memory: usize,

@@ -273,10 +273,11 @@ fn a_profile_follows_its_sample_and_has_a_stable_identity() {
     .unwrap();
     let rows: Vec<Row> = (0..4_000u64)
         .map(|i| {
-            let hash = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let hash = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             vec![
                 Value::Int(i as i64),
-                Value::Text(format!("state number {}", hash >> 61)),
+                Value::Text(format!("{:x}", (1 + (hash >> 61)).wrapping_mul(0x94d0_49bb_1331_11eb))),
                 Value::Text(format!("{hash:x}")),
                 Value::Float64(hash),
             ]
@@ -294,7 +295,10 @@ fn a_profile_follows_its_sample_and_has_a_stable_identity() {
     assert_eq!(profile, WriterProfile::choose(&schema, &sample, 8_192));
     let json = serde_json::to_string(&profile.columns[1]).unwrap();
     assert_eq!(json, "{\"id\":2,\"dictionary\":true,\"encoding\":\"delta_length\",\"compressed\":false}");
-    assert_eq!(serde_json::from_str::<WriterProfile>(&serde_json::to_string(&profile).unwrap()).unwrap(), profile);
+    assert_eq!(
+        serde_json::from_str::<WriterProfile>(&serde_json::to_string(&profile).unwrap()).unwrap(),
+        profile
+    );
 
     let json = serde_json::to_string(&WriterProfile::choose(&schema, &[], 8_192)).unwrap();
     assert_eq!(
