@@ -289,7 +289,8 @@ impl Engine {
         let mut each = point::plan(schema, base.to_vec(), all.clone(), usize::MAX);
         each.retain(|p| touched.iter().any(|(shard, keys)| *shard == p.shard && keys.any_in(&p.range)));
         // Joined again, so that change segments are read a few times and not once for every base segment.
-        let most = each.len().div_ceil(self.options.threads.max(1) * 2).max(1);
+        let pieces = point::pieces(base, &all, self.options.threads.max(1) * 2);
+        let most = each.len().div_ceil(pieces).max(1);
         let mut jobs = vec![];
         for partition in each.chunk_by(|a, b| a.shard == b.shard).flat_map(|c| c.chunks(most)) {
             let Some(partition) = PointPartition::joined(partition, &all) else { continue };

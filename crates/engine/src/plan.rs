@@ -30,6 +30,10 @@ const FIXED_SECONDS: f64 = 0.1;
 /// A chain of changes longer than this starts a new base.
 const LONGEST_CHAIN: usize = 64;
 
+/// Changes of more bytes than this, and than the table has, are not worth reading; those of a table without a key are
+/// counted in memory.
+const CHANGES_MAX: u64 = 64 << 20;
+
 /// Tables of one store at one cut, on their way into vaults.
 pub(crate) struct Source {
     pub spec: StoreSpec,
@@ -303,6 +307,13 @@ impl Engine {
                     // Whether there are changes at all shows when they are read.
                     let expected = cut.changes_expected(&work.name, &from).await;
                     work.changes_expected = expected.ok().flatten().unwrap_or_default();
+                    let (table, bag) = (work.at.bytes_expected, work.at.schema.is_bag());
+                    if request.mode == Mode::Auto
+                        && let Some(why) = too_many_changes(work.changes_expected, table, bag)
+                    {
+                        (work.mode, work.why) = (WriteMode::Full, why.to_owned());
+                        work.partitions = self.partitions(cut, &work, Some(vault)).await?;
+                    }
                 }
                 _ => {}
             }
@@ -425,4 +436,30 @@ pub(crate) fn choose_mode(
         return full("changes since the base are more than half of it");
     }
     (WriteMode::Incremental, "changes since the last point".to_owned())
+}
+
+/// Why changes of that size are not followed; none where they are.
+fn too_many_changes(changes: ByteCount, table: ByteCount, bag: bool) -> Option<&'static str> {
+    if changes.0 <= CHANGES_MAX {
+        return None;
+    }
+    if bag {
+        return Some("changes of a table without a key are counted in memory, and there are many");
+    }
+    (changes > table).then_some("there is more to read in its changes than in the table")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_followed_unless_a_new_base_is_less_to_read_or_they_would_fill_memory() {
+        let mib = |n: u64| ByteCount(n << 20);
+        assert_eq!(too_many_changes(mib(60), mib(1), false), None, "small enough for any table");
+        assert_eq!(too_many_changes(mib(500), mib(600), false), None);
+        assert!(too_many_changes(mib(700), mib(600), false).is_some());
+        assert_eq!(too_many_changes(mib(60), mib(600), true), None);
+        assert!(too_many_changes(mib(65), mib(600), true).is_some());
+    }
 }

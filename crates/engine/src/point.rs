@@ -10,7 +10,7 @@ use crate::source::{Rows, TableSource, pick};
 use arrow::array::{Array, BinaryArray, RecordBatch};
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use keepfast_format::{BagMerger, SegmentEntry, merge_cells, merge_keyed, read_changes, read_segment};
+use keepfast_format::{BagMerger, RowMerger, SegmentEntry, merge_keyed, read_changes, read_segment};
 use keepfast_model::change::HIDDEN_COLUMNS;
 use keepfast_model::{
     ColumnId, KeyRange, ShardId, TableId, TablePoint, TableSchema, TableShape, encode_keys,
@@ -71,7 +71,19 @@ pub async fn entries(vault: &Vault, table: &TablePoint) -> Result<(Vec<SegmentEn
     Ok((base, changes))
 }
 
-/// Cuts a point's table into about `wanted` partitions of like size.
+/// Stored bytes of a partition that has changes, about: they are held in memory while its base streams through.
+const MERGED_BYTES: u64 = 16 << 20;
+
+/// Into how many partitions base and changes are cut where `wanted` are asked for: more when much has to be merged.
+pub fn pieces(base: &[SegmentEntry], changes: &[SegmentEntry], wanted: usize) -> usize {
+    if changes.is_empty() {
+        return wanted;
+    }
+    let bytes: u64 = base.iter().chain(changes).map(|e| e.bytes.0).sum();
+    wanted.max(usize::try_from(bytes / MERGED_BYTES).unwrap_or(usize::MAX))
+}
+
+/// Cuts a point's table into about `wanted` partitions of like size, or more where it has many changes.
 pub fn plan(
     schema: &TableSchema,
     base: Vec<SegmentEntry>,
@@ -90,7 +102,7 @@ pub fn plan(
         }
     }
     let total: u64 = base.iter().map(|e| e.bytes.0).sum();
-    let aim = (total / wanted.max(1) as u64).max(1);
+    let aim = (total / pieces(&base, &changes, wanted).max(1) as u64).max(1);
     let mut partitions: Vec<PointPartition> = vec![];
     for shard in shards {
         let first_of_shard = partitions.len();
@@ -216,27 +228,17 @@ pub async fn read(
             changes.push(batch?);
         }
     }
-    if schema.is_bag() {
-        return read_bag(vault, table, schema, partition.base, changes, columns);
-    }
-    if schema.shape == TableShape::Cells {
-        // Deletes of a row or family stand before their cells, so a shard is merged as a whole.
-        let mut base = vec![];
-        for entry in &partition.base {
-            let bytes = vault.read_segment(&table, entry).await?;
-            for batch in read_segment(bytes, &schema, None, BATCH_ROWS)? {
-                base.push(batch?);
-            }
-        }
-        let merged = merge_cells(&schema, &base, &changes)?;
-        return Ok(picked(schema, merged, columns));
-    }
-    let changes = KeyedChanges::new(&schema, changes, &partition.range)?;
-    Ok(read_keyed(vault, table, schema, partition, changes, columns))
-}
-
-fn picked(schema: Arc<TableSchema>, batches: Vec<RecordBatch>, columns: Option<Vec<ColumnId>>) -> Rows {
-    futures::stream::iter(batches).map(move |b| pick(&schema, columns.as_deref(), b)).boxed()
+    let merge = if schema.is_bag() {
+        Merge::Bag(BagMerger::new(schema.clone(), &changes)?)
+    } else if schema.shape == TableShape::Cells {
+        // Deletes of a row or family stand before their cells, so changes cannot be cut at keys.
+        Merge::Cells(RowMerger::cells(schema.clone(), &changes)?)
+    } else {
+        let changes = KeyedChanges::new(&schema, changes, &partition.range)?;
+        return Ok(read_keyed(vault, table, schema, partition, changes, columns));
+    };
+    let base = read_base(vault, table, schema.clone(), partition.base, None);
+    Ok(read_merged(schema, base, merge, columns))
 }
 
 fn read_base(
@@ -260,29 +262,40 @@ fn read_base(
         .boxed()
 }
 
-fn read_bag(
-    vault: Vault,
-    table: TableId,
-    schema: Arc<TableSchema>,
-    base: Vec<SegmentEntry>,
-    changes: Vec<RecordBatch>,
-    columns: Option<Vec<ColumnId>>,
-) -> Result<Rows> {
-    let merger = BagMerger::new(schema.clone(), &changes)?;
-    let rows = read_base(vault, table, schema.clone(), base, None);
-    let merged = futures::stream::try_unfold(Some((merger, rows)), |state| async move {
-        let Some((mut merger, mut rows)) = state else { return Ok::<_, EngineError>(None) };
-        let (batches, next): (Box<dyn Iterator<Item = Result<RecordBatch>> + Send>, _) =
-            match rows.next().await {
-                Some(batch) => {
-                    let kept = merger.push(&batch?)?;
-                    (Box::new(std::iter::once(Ok(kept))), Some((merger, rows)))
-                }
-                None => (Box::new(merger.finish()?.map(|b| b.map_err(EngineError::from))), None),
-            };
+/// Changes of a whole partition, through which its base streams.
+enum Merge {
+    Bag(BagMerger),
+    Cells(RowMerger),
+}
+
+type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
+
+impl Merge {
+    fn push(&mut self, base: &RecordBatch) -> Result<Batches> {
+        Ok(match self {
+            Self::Bag(merger) => Box::new(std::iter::once(Ok(merger.push(base)?))),
+            Self::Cells(merger) => Box::new(merger.push(base)?.into_iter().map(Ok)),
+        })
+    }
+
+    fn finish(self) -> Result<Batches> {
+        Ok(match self {
+            Self::Bag(merger) => Box::new(merger.finish()?.map(|b| b.map_err(EngineError::from))),
+            Self::Cells(merger) => Box::new(merger.finish()?.into_iter().map(Ok)),
+        })
+    }
+}
+
+fn read_merged(schema: Arc<TableSchema>, base: Rows, merge: Merge, columns: Option<Vec<ColumnId>>) -> Rows {
+    let merged = futures::stream::try_unfold(Some((merge, base)), |state| async move {
+        let Some((mut merge, mut base)) = state else { return Ok::<_, EngineError>(None) };
+        let (batches, next) = match base.next().await {
+            Some(batch) => (merge.push(&batch?)?, Some((merge, base))),
+            None => (merge.finish()?, None),
+        };
         Ok(Some((futures::stream::iter(batches), next)))
     });
-    Ok(merged.try_flatten().map(move |b| b.and_then(|b| pick(&schema, columns.as_deref(), b))).boxed())
+    merged.try_flatten().map(move |b| b.and_then(|b| pick(&schema, columns.as_deref(), b))).boxed()
 }
 
 /// Changes of one shard with their encoded keys; each batch is in key order.
@@ -420,4 +433,43 @@ fn read_keyed(
         })
         .try_flatten()
         .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepfast_model::{ByteCount, ColumnType, Digest, Hash256, KeyBytes};
+
+    /// A segment of a mebibyte with the keys from `at` to the next one's.
+    fn segment(at: u8) -> SegmentEntry {
+        SegmentEntry {
+            id: Hash256::of(&[at]),
+            stored: Hash256::of(&[at]),
+            bytes: ByteCount(1 << 20),
+            shard: ShardId("0".into()),
+            rows: 1,
+            digest: Digest::default(),
+            min: Some(KeyBytes(vec![at])),
+            max: Some(KeyBytes(vec![at, 9])),
+            epoch: 0,
+            key: None,
+            seq_min: None,
+            seq_max: None,
+        }
+    }
+
+    #[test]
+    fn partitions_hold_few_changes_however_many_there_are() {
+        let schema = TableSchema::of(vec![("k".into(), ColumnType::Int64, false)], &["k"]).unwrap();
+        let base: Vec<_> = (0..64).map(segment).collect();
+        assert_eq!(plan(&schema, base.clone(), vec![], 1).len(), 1, "a base streams through");
+        // Three changes of everything that one table has.
+        let changes: Vec<_> = base.iter().chain(&base).chain(&base).cloned().collect();
+        let partitions = plan(&schema, base, changes, 1);
+        assert_eq!(partitions.len(), 16);
+        assert_eq!(partitions.iter().map(|p| p.base.len()).sum::<usize>(), 64);
+        for partition in &partitions {
+            assert_eq!(partition.changes.len(), 3 * partition.base.len());
+        }
+    }
 }

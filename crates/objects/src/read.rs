@@ -1,16 +1,14 @@
 //! Reading objects in pieces: files in large ones, since each piece is a hop to a blocking thread.
 
 use crate::error::ObjectsError;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use keepfast_model::Hash256;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 
 /// Bytes handed on at once.
 const PIECE: usize = 1 << 20;
-/// Bytes hashed at once: what stays in a core's cache.
-const HASHED: usize = 256 << 10;
 
 /// The bytes of an open file, in order.
 pub(crate) fn file_pieces(file: File, full: String) -> BoxStream<'static, Result<Bytes, ObjectsError>> {
@@ -31,41 +29,17 @@ pub(crate) fn file_pieces(file: File, full: String) -> BoxStream<'static, Result
 }
 
 fn piece(file: &mut File) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(PIECE);
-    let n = fill(file, &mut buffer)?;
-    buffer.truncate(n);
-    Ok(buffer.freeze())
-}
-
-/// Reads until the buffer is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut n = 0;
-    while n < buffer.len() {
-        match file.read(&mut buffer[n..]) {
-            Ok(0) => break,
-            Ok(read) => n += read,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(n)
+    let mut buffer = Vec::with_capacity(PIECE);
+    file.take(PIECE as u64).read_to_end(&mut buffer)?;
+    Ok(buffer.into())
 }
 
 /// BLAKE3 and size of an open file's bytes.
 pub(crate) async fn hash_file(mut file: File, full: String) -> Result<(Hash256, u64), ObjectsError> {
     let hashed = tokio::task::spawn_blocking(move || -> io::Result<_> {
         let mut hasher = blake3::Hasher::new();
-        let mut size = 0;
-        let known = file.metadata()?.len();
-        let mut buffer = vec![0; HASHED.min(usize::try_from(known).unwrap_or(HASHED).max(1))];
-        loop {
-            let n = fill(&mut file, &mut buffer)?;
-            hasher.update(&buffer[..n]);
-            size += n as u64;
-            if n < buffer.len() {
-                return Ok((Hash256(*hasher.finalize().as_bytes()), size));
-            }
-        }
+        hasher.update_reader(&mut file)?;
+        Ok((Hash256(*hasher.finalize().as_bytes()), hasher.count()))
     });
     match hashed.await {
         Ok(Ok(found)) => Ok(found),
