@@ -114,13 +114,14 @@ impl Engine {
     }
 }
 
-/// The table of that name in a point.
+/// The table of that name in a point, which names tables as their store does: without the store.
 pub fn table_of<'a>(point: &PointId, tables: &'a [TablePoint], name: &TableName) -> Result<&'a TablePoint> {
+    let in_store = TableName { store: None, ..name.clone() };
     tables
         .iter()
-        .find(|t| same_table(&t.name, name))
+        .find(|t| same_table(&t.name, &in_store))
         .or_else(|| {
-            // A bare name means the one table of that name, whatever its store and database.
+            // A bare name means the one table of that name, whatever its database.
             let mut found = tables.iter().filter(|t| t.name.table.eq_ignore_ascii_case(&name.table));
             match (found.next(), found.next()) {
                 (Some(only), None)

@@ -74,6 +74,34 @@ impl RestoreRequest {
     }
 }
 
+/// The store that a restore writes: the one that `INTO` or the tables' names say, else the embedded one.
+fn restored_into(request: &RestoreRequest) -> Result<StoreSpec> {
+    if let Some(url) = &request.into {
+        return Ok(StoreSpec::Url(url.clone()));
+    }
+    let mut named: Vec<Option<&str>> = match &request.tables {
+        TableSet::All => vec![],
+        TableSet::Database(name) => vec![name.split_once('.').map(|(store, _)| store)],
+        TableSet::Tables(names) => names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let rename = request.rename.get(i).and_then(Option::as_ref);
+                rename.and_then(|r| r.store.as_deref()).or(name.store.as_deref())
+            })
+            .collect(),
+    };
+    named.dedup();
+    match named.as_slice() {
+        [] | [None] => Ok(StoreSpec::Embedded),
+        [Some(store)] => Ok(StoreSpec::Named((*store).to_owned())),
+        _ => Err(EngineError::Unsupported {
+            what: "one restore into several stores".into(),
+            reason: "it publishes in one store".into(),
+        }),
+    }
+}
+
 impl Engine {
     async fn prepare_restore(&self, request: &RestoreRequest) -> Result<Prepared> {
         check_segment_rows(request.segment_rows)?;
@@ -106,16 +134,7 @@ impl Engine {
                 })
                 .collect::<Result<_>>()?,
         };
-        let spec = match &request.into {
-            Some(url) => StoreSpec::Url(url.clone()),
-            None => match wanted
-                .first()
-                .and_then(|(t, to)| to.as_ref().map_or(t.name.store.clone(), |n| n.store.clone()))
-            {
-                Some(store) => StoreSpec::Named(store),
-                None => StoreSpec::Embedded,
-            },
-        };
+        let spec = restored_into(request)?;
         let store = self.options.stores.open(&spec).await?;
         let publish = store.capabilities().publish.ok_or_else(|| EngineError::Unsupported {
             what: format!("a restore into {store}"),

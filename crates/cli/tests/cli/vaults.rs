@@ -87,6 +87,34 @@ fn a_table_is_restored_into_another_store_by_its_url() {
 }
 
 #[test]
+fn a_table_of_a_declared_store_comes_back_into_it() {
+    let folder = Folder::new();
+    folder.write(
+        "keepfast.toml",
+        &format!("[stores.old]\nurl = \"columnar://{}\"\n", folder.join("other").display()),
+    );
+    let rows = |table: &str| {
+        let sql = format!("SELECT count(*) AS n, min(name) AS name FROM {table}");
+        document(&folder.ok(&["query", "--json", &sql]))["rows"][0].to_string()
+    };
+    folder.sql(
+        "CREATE TABLE old.main.t (id INT PRIMARY KEY, name TEXT); INSERT INTO old.main.t VALUES (1, 'a')",
+    );
+    folder.sql("BACKUP TABLE old.main.t TO 'b'; UPDATE old.main.t SET name = 'lost'");
+    folder.ok(&["restore", "old.main.t", "--from", "b"]);
+    assert_eq!(rows("old.main.t"), r#"{"n":1,"name":"a"}"#);
+    folder.ok(&["verify", "b", "--level", "compare", "--against", "old.main.t"]);
+    folder.ok(&["diff", "b", "old.main.t"]);
+    folder.sql("RESTORE TABLE old.main.t AS u FROM 'b'; UPDATE old.main.t SET name = 'lost'");
+    folder.sql("RESTORE DATABASE old.main FROM 'b'");
+    assert_eq!(rows("old.main.u"), rows("old.main.t"));
+    assert!(folder.fails(1, &["query", "SELECT * FROM t"]).contains("main.t' not found"));
+    // A name without a store means the embedded one.
+    folder.ok(&["restore", "t", "--from", "b"]);
+    assert_eq!(rows("t"), rows("old.main.t"));
+}
+
+#[test]
 fn a_backup_to_the_url_of_a_store_is_a_copy() {
     let folder = Folder::with_example();
     let url = format!("columnar://{}", folder.join("other/store").display());
