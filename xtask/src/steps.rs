@@ -48,6 +48,12 @@ impl Tests {
         Some(Self { passed: of("passed"), failed: of("failed"), ignored: of("ignored") })
     }
 
+    /// One that ended early, since it lacked its data, and that its program counted as passed.
+    fn skip(&mut self) {
+        self.passed = self.passed.saturating_sub(1);
+        self.ignored += 1;
+    }
+
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
@@ -119,17 +125,23 @@ pub fn run(command: &mut Command) -> Outcome {
     }
 }
 
+/// What a test that lacks its data writes to standard output, at the start of a line, before it ends.
+const SKIPPED: &str = "SKIPPED ";
+
 /// Runs a command like [`run`] and counts the tests it reports on its standard output.
 pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
     println!("   $ {}", shown(command));
     let mut counted = Tests::default();
+    let mut skipped = 0;
     let ended = command.stdout(Stdio::piped()).spawn().and_then(|mut child| {
         if let Some(stdout) = child.stdout.take() {
             let mut lines = BufReader::new(stdout);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line)? > 0 {
                 std::io::stdout().write_all(&line)?;
-                if let Some(counts) = Tests::in_line(&String::from_utf8_lossy(&line)) {
+                let text = String::from_utf8_lossy(&line);
+                skipped += u64::from(text.starts_with(SKIPPED));
+                if let Some(counts) = Tests::in_line(&text) {
                     counted.add(counts);
                 }
                 line.clear();
@@ -137,6 +149,7 @@ pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
         }
         child.wait()
     });
+    (0..skipped).for_each(|_| counted.skip());
     tests.add(counted);
     let Tests { passed, failed, ignored } = counted;
     match ended {
@@ -146,7 +159,7 @@ pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
             shown(command)
         )),
         Ok(_) if passed == 0 => Outcome::Failed(format!("{} ran no test", shown(command))),
-        Ok(_) => Outcome::Passed(format!("{passed} tests passed, {ignored} ignored")),
+        Ok(_) => Outcome::Passed(format!("{passed} tests passed, {ignored} skipped")),
     }
 }
 
@@ -179,6 +192,16 @@ mod tests {
         steps.step("three", |_| Outcome::Failed("broken".into()));
         assert_eq!(steps.last_line(), "5 passed, 1 failed, 1 skipped");
         assert_eq!(steps.failed(), 1);
+    }
+
+    #[test]
+    fn a_test_that_lacked_its_data_counts_as_skipped_and_not_as_passed() {
+        let mut tests = Tests::default();
+        let mut command = Command::new("printf");
+        command
+            .arg("SKIPPED this: no data\ntest this ... ok\ntest result: ok. 3 passed; 0 failed; 0 ignored\n");
+        assert_eq!(run_tests(&mut command, &mut tests), Outcome::Passed("2 tests passed, 1 skipped".into()));
+        assert_eq!(tests, Tests { passed: 2, failed: 0, ignored: 1 });
     }
 
     #[test]
