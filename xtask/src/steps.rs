@@ -196,11 +196,8 @@ mod tests {
 
     #[test]
     fn a_test_that_lacked_its_data_counts_as_skipped_and_not_as_passed() {
-        let mut tests = Tests::default();
-        let mut command = Command::new("printf");
-        command
-            .arg("SKIPPED this: no data\ntest this ... ok\ntest result: ok. 3 passed; 0 failed; 0 ignored\n");
-        assert_eq!(run_tests(&mut command, &mut tests), Outcome::Passed("2 tests passed, 1 skipped".into()));
+        let mut tests = Tests { passed: 3, failed: 0, ignored: 0 };
+        tests.skip();
         assert_eq!(tests, Tests { passed: 2, failed: 0, ignored: 1 });
     }
 
