@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
 use keepfast_engine::{Cancel, Engine, EngineOptions};
+use keepfast_keys::Credentials;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub struct App {
     /// Ctrl-C.
     pub interrupt: Interrupt,
     stores: Arc<Stores>,
+    credentials: Credentials,
 }
 
 impl App {
@@ -31,23 +33,35 @@ impl App {
     ///
     /// # Errors
     /// [`CliError::Config`] and [`CliError::File`] of the configuration.
-    pub fn new(global: Global, interrupt: Interrupt) -> Result<Self, CliError> {
+    pub fn new(global: Global, interrupt: Interrupt, credentials: Credentials) -> Result<Self, CliError> {
         let config = Config::find(global.config.as_deref(), &global.data)?;
         let stores = stores(&global, config.clone());
         let out = Output { json: global.json };
-        Ok(Self { global, config, out, interrupt, stores })
+        Ok(Self { global, config, out, interrupt, stores, credentials })
     }
 
     /// The same run over another data folder, without a configuration.
     pub fn elsewhere(&self, data: PathBuf) -> Self {
         let global = Global { data, config: None, ..self.global.clone() };
         let stores = stores(&global, Config::default());
-        Self { global, config: Config::default(), out: self.out, interrupt: self.interrupt.clone(), stores }
+        Self {
+            global,
+            config: Config::default(),
+            out: self.out,
+            interrupt: self.interrupt.clone(),
+            stores,
+            credentials: self.credentials.clone(),
+        }
     }
 
     /// The data folder.
     pub fn data(&self) -> &Path {
         &self.global.data
+    }
+
+    /// What opens encrypted vaults.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Threads that compute, or worker processes at once.
@@ -81,6 +95,7 @@ impl App {
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
+            credentials: self.credentials.clone(),
         })
     }
 
@@ -90,6 +105,10 @@ impl App {
         command.push(absolute(&self.global.data));
         if let Some(config) = &self.global.config {
             command.extend(["--config".into(), absolute(config)]);
+        }
+        // The first passphrase comes by the worker's environment.
+        for (option, files) in [("--passphrase-file", &self.global.passphrase_file), ("--identity", &self.global.identity)] {
+            command.extend(files.iter().flat_map(|file| [option.into(), absolute(file)]));
         }
         command.extend(["--threads".into(), "1".into(), "--no-progress".into(), "worker".into()]);
         command

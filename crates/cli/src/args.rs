@@ -58,6 +58,12 @@ pub struct Global {
     /// Threads that compute, or worker processes at once; all cores where none is given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// A file that holds a passphrase of encrypted vaults, beside what KEEPFAST_PASSPHRASE holds
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Vec<PathBuf>,
+    /// A file with age identities that open encrypted vaults
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity: Vec<PathBuf>,
     /// Memory for sorting and joining; more spills to disk
     #[arg(long, global = true, value_name = "SIZE", default_value = "512MiB")]
     pub memory: Memory,
@@ -93,6 +99,9 @@ pub enum Verb {
     /// Make a vault, or show what one holds
     #[command(subcommand)]
     Vault(VaultVerb),
+    /// Say who can open a vault, or drop keys for good
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Load CSV, JSON lines or Parquet files into a table
     Import(ImportArgs),
     /// Write a table to a CSV, JSON lines or Parquet file
@@ -318,6 +327,66 @@ pub enum VaultVerb {
         #[arg(value_name = "URL")]
         url: Option<String>,
     },
+}
+
+/// `key …`
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Add one who can open the vault; a vault without keys gets them
+    Add(NewKeyArgs),
+    /// Give the vault a new vault key; no data are written again
+    Rotate {
+        /// The vault; DIR/vault where none is given
+        #[arg(long, value_name = "URL")]
+        vault: Option<String>,
+    },
+    /// Remove one who can open the vault, with a new vault key
+    Remove {
+        /// The recipient's name
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The vault; DIR/vault where none is given
+        #[arg(long, value_name = "URL")]
+        vault: Option<String>,
+    },
+    /// List those who can open the vault
+    List {
+        /// The vault; DIR/vault where none is given
+        #[arg(long, value_name = "URL")]
+        vault: Option<String>,
+    },
+    /// Drop the keys of a table or of a secret column: what they encrypted can never be read again
+    Shred {
+        /// The backup
+        #[arg(value_name = "BACKUP")]
+        backup: String,
+        /// The table
+        #[arg(value_name = "TABLE")]
+        table: TableName,
+        /// Only this column
+        #[arg(long, value_name = "COLUMN")]
+        column: Option<String>,
+    },
+}
+
+/// `key add`
+#[derive(Debug, Args)]
+pub struct NewKeyArgs {
+    /// The recipient's name; `passphrase`, `recovery` or the public key where none is given
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// An age public key, age1…
+    #[arg(long, value_name = "PUBLIC_KEY")]
+    pub recipient: Option<String>,
+    /// Make a key pair and show its secret half, once
+    #[arg(long, conflicts_with = "recipient")]
+    pub recovery: bool,
+    /// A file that holds the new passphrase
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipient", "recovery"])]
+    pub new_passphrase_file: Option<PathBuf>,
+    /// The vault; DIR/vault where none is given
+    #[arg(long, value_name = "URL")]
+    pub vault: Option<String>,
 }
 
 /// How a file is written down.

@@ -90,6 +90,9 @@ pub enum CliError {
     /// A name could not be read; found before anything was opened.
     #[error(transparent)]
     Model(#[from] keepfast_model::ModelError),
+    /// A passphrase or identity cannot be used.
+    #[error(transparent)]
+    Key(#[from] keepfast_keys::KeyError),
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] keepfast_engine::EngineError),
@@ -112,10 +115,21 @@ impl CliError {
         Self::Arguments { message: message.into(), usage: None }
     }
 
+    /// Whether a passphrase may help, and none was given.
+    pub fn wants_passphrase(&self) -> bool {
+        matches!(self.code(), Code(240)) || self.wants_new_passphrase()
+    }
+
+    /// Whether a first passphrase is to be chosen.
+    pub fn wants_new_passphrase(&self) -> bool {
+        matches!(self.code(), Code(255))
+    }
+
     fn inner(&self) -> Option<&dyn Coded> {
         Some(match self {
             Self::Sql(e) => e,
             Self::Model(e) => e,
+            Self::Key(e) => e,
             Self::Engine(e) => e,
             Self::Vault(e) => e,
             Self::Store(e) => e,

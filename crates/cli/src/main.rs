@@ -8,6 +8,7 @@ mod app;
 mod args;
 #[allow(dead_code, reason = "all of a declared store is checked; only embedded stores are opened yet")]
 mod config;
+mod credentials;
 mod demo;
 mod error;
 mod exit;
@@ -25,6 +26,7 @@ use args::Cli;
 use clap::Parser;
 use clap::error::ErrorKind;
 use error::CliError;
+use keepfast_keys::Credentials;
 use exit::{Exit, exit_of, install_panic_hook, print_error};
 use std::process::ExitCode;
 
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     let json = cli.global.json;
     install_panic_hook(json);
     logging::start(cli.global.verbose);
-    match run(cli) {
+    match run(cli).or_else(|e| if e.wants_passphrase() { ask_and_run_again(e) } else { Err(e) }) {
         Ok(exit) => exit.into(),
         Err(e) => {
             print_error(&e, json);
@@ -49,6 +51,24 @@ fn main() -> ExitCode {
 const STACK: usize = 32 << 20;
 
 fn run(cli: Cli) -> Result<Exit, CliError> {
+    let credentials = credentials::given(&cli.global)?;
+    run_with(cli, credentials)
+}
+
+/// Runs the same command with a passphrase from the terminal, where there is somebody to ask and none was given.
+fn ask_and_run_again(error: CliError) -> Result<Exit, CliError> {
+    let Ok(cli) = Cli::try_parse() else { return Err(error) };
+    if !credentials::can_ask() || !credentials::given(&cli.global)?.is_empty() {
+        return Err(error);
+    }
+    let passphrase = credentials::ask("the vault", error.wants_new_passphrase())?;
+    run_with(cli, Credentials::none().with_passphrase(passphrase))
+}
+
+fn run_with(cli: Cli, credentials: Credentials) -> Result<Exit, CliError> {
+    if !credentials.is_empty() {
+        credentials::protect_memory();
+    }
     let threads = app::threads(&cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -59,7 +79,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
     let work = || {
         runtime.block_on(async {
             let interrupt = interrupt::Interrupt::listen(cli.global.json);
-            let app = App::new(cli.global, interrupt)?;
+            let app = App::new(cli.global, interrupt, credentials)?;
             verbs::run(&app, cli.verb).await
         })
     };

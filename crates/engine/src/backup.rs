@@ -16,7 +16,7 @@ use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Encryption, Hash256, ManifestRef, Partition,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition,
     PointId, Record, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
@@ -122,6 +122,9 @@ impl Engine {
         started: Instant,
     ) -> Result<BackupReport> {
         let works = self.plan_at(request, Some(place), source, cut).await?;
+        for work in &works {
+            vault.encrypt_table(&work.id, &work.encryption).await?;
+        }
         let expected: u64 =
             works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.rows_expected).sum();
         // How many rows changed is known when they have been read.
@@ -366,8 +369,9 @@ impl Engine {
         }
         let segment_bytes: ByteCount = results.iter().flat_map(|r| &r.segments).map(|s| s.bytes).sum();
         let bytes = segment_bytes + base.iter().map(|m| m.bytes).sum();
+        let id = work.id;
         let point = TablePoint {
-            id: work.id,
+            id: id.clone(),
             name: work.name,
             selection: request.selection.clone(),
             schema: kept,
@@ -379,7 +383,9 @@ impl Engine {
             segments_new: new,
             bytes_new,
             certificate,
-            encryption: Encryption::None,
+            encryption: work.encryption,
+            key_ids: vault.protection(&id).await?.key_ids().to_owned(),
+            sealed: None,
             dependents: work.at.dependents,
             target_rows: work.target_rows,
             profile: profile.id(),
@@ -418,7 +424,10 @@ impl Engine {
 fn fingerprint(request: &BackupRequest, backup: &BackupName, source: &Source) -> String {
     let tables: Vec<String> = source.tables.iter().map(ToString::to_string).collect();
     let text =
-        format!("{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}", source.spec, request.selection, request.mode);
+        format!(
+            "{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+            source.spec, request.selection, request.mode, request.encrypt
+        );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 

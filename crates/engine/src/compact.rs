@@ -9,7 +9,7 @@ use crate::point::{self, entries};
 use crate::progress::Work;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use keepfast_format::{Domain, Manifest, ManifestKind, SegmentWriter, Splitter};
+use keepfast_format::{Manifest, ManifestKind, SegmentWriter, Splitter};
 use keepfast_model::{
     BackupPoint, ByteCount, Certificate, Digest, PointId, ProofKind, Record, TablePoint, WriteMode,
 };
@@ -78,12 +78,8 @@ impl Engine {
                 let (schema, profile, known) = (schema.clone(), profile.clone(), known.clone());
                 async move {
                     let shard = partition.shard.clone();
-                    let writer = SegmentWriter::new(
-                        schema.clone(),
-                        profile.clone(),
-                        Domain::plain(id.clone()),
-                        vault.identity_key(),
-                    );
+                    let writer =
+                        SegmentWriter::new(schema.clone(), profile.clone(), vault.protection(&id).await?);
                     let mut splitter = Splitter::new(schema.clone(), profile.target_rows);
                     let mut rows = point::read(vault.clone(), id.clone(), schema, partition, None).await?;
                     let (mut segments, mut new, mut bytes_new) =

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::task::{Finished, Task, TaskResult};
 use futures::{StreamExt, TryStreamExt};
+use keepfast_keys::Credentials;
 use keepfast_model::{ByteCount, RunId};
 use keepfast_vault::Vault;
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ impl Engine {
                 return Err(EngineError::Interrupted);
             }
             let ended = tokio::select! {
-                ended = run_process(command, &json) => ended,
+                ended = run_process(command, &json, &self.options.credentials) => ended,
                 () = self.options.cancel.cancelled() => return Err(EngineError::Interrupted),
             };
             if let Err(reason) = ended {
@@ -101,9 +102,13 @@ impl Engine {
     }
 }
 
-async fn run_process(command: &[String], task: &[u8]) -> Result<(), String> {
+async fn run_process(command: &[String], task: &[u8], credentials: &Credentials) -> Result<(), String> {
     let (program, args) = command.split_first().ok_or("no worker program is configured")?;
-    let mut child = Command::new(program)
+    let mut process = Command::new(program);
+    if let Some(passphrase) = credentials.first_passphrase() {
+        process.env("KEEPFAST_PASSPHRASE", passphrase.expose());
+    }
+    let mut child = process
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -7,6 +7,7 @@ use crate::resolve::StoreResolver;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
+use keepfast_keys::Credentials;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub struct EngineOptions {
     pub progress: Arc<dyn Progress>,
     /// Asks to stop.
     pub cancel: Cancel,
+    /// What opens encrypted vaults.
+    pub credentials: Credentials,
 }
 
 /// Backup, restore, verification, difference and query over stores and vaults.

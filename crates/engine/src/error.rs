@@ -70,6 +70,16 @@ pub enum EngineError {
         /// The table.
         table: String,
     },
+    /// The table is encrypted in another way in this backup already.
+    #[error("table '{table}' is encrypted as '{fixed}' in this backup, and '{asked}' was asked for")]
+    EncryptionFixed {
+        /// The table.
+        table: String,
+        /// How it is.
+        fixed: &'static str,
+        /// How it should be.
+        asked: &'static str,
+    },
     /// Somebody asked to stop. Nothing was committed; the same command goes on where it stopped.
     #[error("interrupted")]
     Interrupted,
@@ -189,6 +199,7 @@ impl Coded for EngineError {
             Self::Unsupported { .. } => 613,
             Self::State { .. } => 614,
             Self::Query { .. } => 615,
+            Self::EncryptionFixed { .. } => 617,
             _ => 616,
         })
     }
@@ -219,6 +230,7 @@ impl Coded for EngineError {
             Self::Unsupported { .. } => "Choose another way; the message says what is possible.",
             Self::State { .. } => "Check the folder's permissions and free space.",
             Self::Query { .. } => "Correct the statement.",
+            Self::EncryptionFixed { .. } => "Leave the option out, or choose another name for the backup.",
             _ => "Correct the condition; it is an SQL expression over the table's columns.",
         }
         .to_owned()

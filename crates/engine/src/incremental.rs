@@ -16,7 +16,7 @@ use crate::task::select;
 use arrow::array::{Array, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::{Int8Type, Int64Type};
 use futures::{StreamExt, TryStreamExt};
-use keepfast_format::{ChangeWriter, Domain, Manifest, ManifestKind, SegmentEntry};
+use keepfast_format::{ChangeWriter, Manifest, ManifestKind, SegmentEntry};
 use keepfast_model::change::HIDDEN_COLUMNS;
 use keepfast_model::{
     ByteCount, ChangeManifestRef, ChangeOp, Digest, ProofKind, RowHasher, Selection, ShardPosition,
@@ -125,12 +125,8 @@ impl Engine {
             return Ok(Increment::NotPossible("the earlier base lists no manifest".into()));
         };
         let profile = Arc::new(vault.read_manifest(reference).await?.profile);
-        let mut writer = ChangeWriter::new(
-            schema.clone(),
-            profile.clone(),
-            Domain::plain(previous.id.clone()),
-            vault.identity_key(),
-        );
+        let mut writer =
+            ChangeWriter::new(schema.clone(), profile.clone(), vault.protection(&previous.id).await?);
         let filter = Filter::new(self, at, &request.selection)?;
         let mut objects: Vec<NewObject> = vec![];
         let mut written: Vec<SegmentEntry> = vec![];
@@ -237,6 +233,8 @@ impl Engine {
             bytes_new,
             certificate,
             encryption: previous.encryption.clone(),
+            key_ids: previous.key_ids.clone(),
+            sealed: None,
             dependents: previous.dependents.clone(),
             target_rows: previous.target_rows,
             profile: previous.profile,

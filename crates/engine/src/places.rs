@@ -9,7 +9,7 @@ use crate::session::same_table;
 use crate::source::TableSource;
 use keepfast_model::{BackupName, LogSeq, PointId, TableName, TablePoint};
 use keepfast_objects::open_target;
-use keepfast_vault::Vault;
+use keepfast_vault::{CreateOptions, Environment, Vault};
 use std::sync::Arc;
 
 /// What was typed for a backup.
@@ -67,16 +67,22 @@ impl Engine {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
+    /// What vaults take from outside.
+    pub(crate) fn environment(&self) -> Environment {
+        Environment { credentials: self.options.credentials.clone(), ..Environment::default() }
+    }
+
     /// Opens a vault for reading.
     pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
-        Ok(Vault::open(open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?)
-            .await?)
+        let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
+        Ok(Vault::open_with(target, self.environment()).await?)
     }
 
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
         let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
-        Ok(Vault::open_or_create(target).await?)
+        let options = CreateOptions { environment: self.environment(), ..CreateOptions::default() };
+        Ok(Vault::open_or_create_with(target, &options).await?)
     }
 
     /// Finds a backup for reading.

@@ -5,6 +5,7 @@ use crate::api::*;
 use crate::certify::check_cover;
 use crate::condition::Condition;
 use crate::engine::Engine;
+use crate::encryption;
 use crate::error::EngineError;
 use crate::places::Place;
 use crate::resolve::StoreSpec;
@@ -72,6 +73,8 @@ pub(crate) struct TableWork {
     /// Bytes that an incremental backup is expected to read.
     pub changes_expected: ByteCount,
     pub target_rows: u32,
+    /// How its files are encrypted.
+    pub encryption: Encryption,
 }
 
 impl Engine {
@@ -238,12 +241,6 @@ impl Engine {
             }
             destinations.push(destination);
         }
-        if let Some(mode) = request.encrypt.as_deref().filter(|m| *m != "none") {
-            return Err(EngineError::Unsupported {
-                what: format!("encryption '{mode}'"),
-                reason: "this version writes unencrypted vaults only".into(),
-            });
-        }
         check_segment_rows(request.segment_rows)?;
         let source = self.find_tables(&request.tables).await?;
         Ok((destinations, source))
@@ -268,6 +265,10 @@ impl Engine {
                 Err(e) => return Err(e),
             },
         };
+        let locking = match &vault {
+            Some(vault) => vault.locking().await?,
+            None => Locking::Plain,
+        };
         let mut works = vec![];
         for name in &source.tables {
             let at = cut.table(name).await?;
@@ -276,9 +277,15 @@ impl Engine {
                 Condition::compile(self, &at.schema, filter)?;
             }
             let id = Vault::table_id(&backup, source.store.kind(), name, &request.selection);
-            let previous = match &vault {
+            let newest = match &vault {
                 Some(vault) => self.newest_of(vault, &backup, &id).await?,
                 None => None,
+            };
+            let encryption =
+                encryption::resolve(request.encrypt.as_deref(), name, &kept, newest.as_ref(), locking)?;
+            let previous = match (newest, &vault) {
+                (Some(newest), Some(vault)) => usable(vault, newest).await?,
+                _ => None,
             };
             let (mode, why) = choose_mode(request, source, &at, &kept, previous.as_ref());
             let target_rows = previous
@@ -297,6 +304,7 @@ impl Engine {
                 partitions: vec![],
                 changes_expected: ByteCount(0),
                 target_rows,
+                encryption,
             };
             match (mode, &vault, &work.previous) {
                 (WriteMode::Full, ..) => {
@@ -367,6 +375,17 @@ impl Engine {
         let log = vault.log().await?;
         Ok(log.points(backup).rev().find_map(|p| p.tables.iter().find(|t| t.id == *id).cloned()))
     }
+}
+
+/// A point's table, where a new one can stand on it: its keys are still those of the table.
+async fn usable(vault: &Vault, newest: TablePoint) -> Result<Option<TablePoint>> {
+    if newest.sealed.is_some() {
+        // Closed for want of a key is an error; closed because its key was dropped means to begin anew.
+        vault.keyring().await?;
+        return Ok(None);
+    }
+    let protection = vault.protection(&newest.id).await?;
+    Ok((protection.key_ids() == newest.key_ids).then_some(newest))
 }
 
 /// Refuses a number of rows that segments cannot aim at.

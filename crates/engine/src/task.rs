@@ -13,9 +13,9 @@ use crate::source::{Rows, pick};
 use arrow::array::RecordBatch;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use keepfast_format::{Domain, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
+use keepfast_format::{SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{
-    ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
+    ByteCount, ColumnId, Digest, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
     TableId, TableName, TableSchema,
 };
 use keepfast_store::load::StoredSegment;
@@ -288,8 +288,7 @@ impl Engine {
         let writer = SegmentWriter::new(
             context.kept.clone(),
             context.profile.clone(),
-            Domain { table: context.table.clone(), encryption: Encryption::None },
-            context.vault.identity_key(),
+            context.vault.protection(&context.table).await?,
         );
         let mut result = ScanResult::default();
         loop {
@@ -451,7 +450,7 @@ impl Engine {
                     if engine.options.cancel.is_cancelled() {
                         return Err(EngineError::Interrupted);
                     }
-                    let bytes = vault.read_segment(&table, &entry).await?;
+                    let bytes = vault.read_segment(&table, &entry).await?.bytes;
                     engine.options.progress.advance(bytes.len() as u64, entry.rows);
                     let entry = serde_json::to_value(entry)
                         .map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })?;

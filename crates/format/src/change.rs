@@ -6,7 +6,8 @@
 use crate::Result;
 use crate::conform::Conform;
 use crate::error::FormatError;
-use crate::identity::{Domain, IdentityHasher, IdentityKey, RowsOf};
+use crate::encryption::{Protection, SegmentFile};
+use crate::identity::{IdentityHasher, RowsOf};
 use crate::layout::Layout;
 use crate::manifest::SegmentEntry;
 use crate::profile::{ColumnProfile, Encoding, WriterProfile};
@@ -16,7 +17,6 @@ use crate::size::canonical_size;
 use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, max, min, take_record_batch};
 use arrow::datatypes::{Int8Type, Int32Type, Int64Type};
-use bytes::Bytes;
 use keepfast_model::change::{HIDDEN_COLUMNS, change_schema, hidden};
 use keepfast_model::key::encode_columns;
 use keepfast_model::{
@@ -64,8 +64,7 @@ pub struct ChangeWriter {
     changes: TableSchema,
     profile: WriterProfile,
     table_profile: Arc<WriterProfile>,
-    domain: Domain,
-    key: IdentityKey,
+    protection: Protection,
     conform: Conform,
     hasher: RowHasher,
     run: Vec<RecordBatch>,
@@ -76,12 +75,7 @@ pub struct ChangeWriter {
 
 impl ChangeWriter {
     /// A writer of changes of a table; `profile` is that of its segments.
-    pub fn new(
-        schema: Arc<TableSchema>,
-        profile: Arc<WriterProfile>,
-        domain: Domain,
-        key: IdentityKey,
-    ) -> Self {
+    pub fn new(schema: Arc<TableSchema>, profile: Arc<WriterProfile>, protection: Protection) -> Self {
         let changes = change_table(&schema);
         Self {
             conform: Conform::new(changes.physical()),
@@ -90,8 +84,7 @@ impl ChangeWriter {
             table_profile: profile,
             schema,
             changes,
-            domain,
-            key,
+            protection,
             run: vec![],
             run_rows: 0,
             run_bytes: 0,
@@ -141,7 +134,7 @@ impl ChangeWriter {
             return Ok(vec![]);
         }
         let identities =
-            IdentityHasher::new(RowsOf::Changes, &self.key, &self.domain, &self.schema, &self.table_profile)?;
+            IdentityHasher::new(RowsOf::Changes, &self.protection, &self.schema, &self.table_profile)?;
         let joined = join(&self.conform, &run)?;
         drop(run);
         let exact = self.conform.has_exact(&joined);
@@ -156,16 +149,18 @@ impl ChangeWriter {
             self.conform.schema(exact).clone(),
             &self.changes,
             &self.profile,
-            &self.domain.table,
+            &self.protection.domain,
         )?;
         let mut segments = Vec::new();
         let mut start = 0;
         for end in shard_ends(&rows) {
             let shard_rows = [rows.slice(start, end - start)];
             let id = identities.rows(&ids, &shard_rows)?;
-            let bytes = layout.encode(id, &shard_rows)?;
-            segments
-                .push(EncodedSegment { entry: self.entry(id, &bytes, &shard_rows[0], &keys, start)?, bytes });
+            let (file_keys, wrapped) = self.protection.new_file(id)?.unzip();
+            let bytes = layout.encode(id, &shard_rows, file_keys.as_ref())?;
+            let entry =
+                SegmentEntry { key: wrapped, ..self.entry(id, &bytes, &shard_rows[0], &keys, start)? };
+            segments.push(EncodedSegment { entry, bytes });
             start = end;
         }
         Ok(segments)
@@ -309,8 +304,12 @@ pub(crate) fn check_operations(schema: &TableSchema, rows: &RecordBatch) -> Resu
 ///
 /// # Errors
 /// As [`read_segment`].
-pub fn read_changes(bytes: Bytes, schema: &TableSchema, batch_rows: usize) -> Result<SegmentBatches> {
-    let batches = read_segment(bytes, &change_table(schema), None, batch_rows)?;
+pub fn read_changes(
+    file: impl Into<SegmentFile>,
+    schema: &TableSchema,
+    batch_rows: usize,
+) -> Result<SegmentBatches> {
+    let batches = read_segment(file, &change_table(schema), None, batch_rows)?;
     let plain = change_schema(schema);
     let exact = batches.schema().fields().len() > plain.fields().len();
     Ok(batches.with_schema(if exact { crate::with_exact(&plain) } else { plain }))

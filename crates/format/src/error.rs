@@ -1,6 +1,7 @@
 //! Errors of stored forms, grouped by what the caller can do.
 
 use arrow::error::ArrowError;
+use keepfast_keys::KeyError;
 use keepfast_model::{Class, Code, Coded, KeyBytes, ModelError};
 use parquet::errors::ParquetError;
 
@@ -107,6 +108,9 @@ pub enum FormatError {
         #[source]
         source: ArrowError,
     },
+    /// A key is missing, or does not open what it should.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// A value of the model was not well formed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -151,6 +155,7 @@ impl Coded for FormatError {
             Self::MissingRow { .. } => 108,
             Self::Encode { .. } => 109,
             Self::Kernel { .. } => 110,
+            Self::Keys(e) => return e.code(),
             Self::Model(e) => return e.code(),
         })
     }
@@ -158,6 +163,7 @@ impl Coded for FormatError {
     fn class(&self) -> Class {
         match self {
             Self::Order { .. } | Self::Encode { .. } | Self::Kernel { .. } => Class::Bug,
+            Self::Keys(e) => e.class(),
             Self::Model(e) => e.class(),
             _ => Class::Fix,
         }
@@ -181,6 +187,7 @@ impl Coded for FormatError {
             Self::Order { .. } | Self::Encode { .. } | Self::Kernel { .. } => {
                 "This is a defect of Keepfast or of a store; please report it with the code.".into()
             }
+            Self::Keys(e) => e.next_step(),
             Self::Model(e) => e.next_step(),
         }
     }

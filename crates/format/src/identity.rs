@@ -4,6 +4,7 @@
 //! were cut into batches, on slices, or on what stands under a NULL.
 
 use crate::Result;
+use crate::encryption::Protection;
 use crate::error::FormatError;
 use crate::profile::WriterProfile;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch};
@@ -51,29 +52,26 @@ impl fmt::Debug for IdentityKey {
     }
 }
 
-/// Where identities are comparable: one table of one vault under one way of encryption.
+/// Where identities are comparable: one table of one vault under one way of encryption and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     /// The table in the vault.
     pub table: TableId,
-    /// How its segments are encrypted; part of format 1, and only `None` can be written and read yet.
+    /// How its segments are encrypted.
     pub encryption: Encryption,
+    /// Ids of its keys; empty without encryption.
+    pub key_ids: String,
 }
 
 impl Domain {
     /// A table without encryption.
     pub fn plain(table: TableId) -> Self {
-        Self { table, encryption: Encryption::None }
+        Self { table, encryption: Encryption::None, key_ids: String::new() }
     }
 
-    /// Refuses what this program cannot write.
-    pub(crate) fn check(&self) -> Result<(), FormatError> {
-        let mode = match self.encryption {
-            Encryption::None => return Ok(()),
-            Encryption::Columns { .. } => "columns",
-            Encryption::Full => "full",
-        };
-        Err(FormatError::Unsupported { what: format!("encryption mode '{mode}'") })
+    /// The mode's name, as identities and people know it.
+    pub fn mode(&self) -> &'static str {
+        self.encryption.mode()
     }
 }
 
@@ -101,21 +99,20 @@ impl IdentityHasher {
     /// `schema` is the table's, also for changes.
     pub(crate) fn new(
         of: RowsOf,
-        key: &IdentityKey,
-        domain: &Domain,
+        protection: &Protection,
         schema: &TableSchema,
         profile: &WriterProfile,
     ) -> Result<Self> {
-        domain.check()?;
-        let mut prefix = blake3::Hasher::new_keyed(key.bytes());
+        let domain = &protection.domain;
+        let mut prefix = blake3::Hasher::new_keyed(protection.identity.bytes());
         prefix.update(match of {
             RowsOf::Segment => b"keepfast segment 1",
             RowsOf::Changes => b"keepfast changes 1",
         });
         let schema = serde_json::to_vec(schema).map_err(|e| FormatError::encode("a schema", e))?;
         part(&mut prefix, domain.table.0.as_bytes());
-        part(&mut prefix, b"none");
-        part(&mut prefix, b"");
+        part(&mut prefix, domain.mode().as_bytes());
+        part(&mut prefix, domain.key_ids.as_bytes());
         part(&mut prefix, &schema);
         prefix.update(&profile.id().0);
         Ok(Self { prefix })

@@ -3,7 +3,9 @@
 //! Invariant: every common reader reads it. Data pages are of version 1, and no Arrow schema is embedded.
 
 use crate::Result;
+use crate::encryption::FileKeys;
 use crate::error::FormatError;
+use crate::identity::Domain;
 use crate::profile::{ColumnProfile, Encoding, WriterProfile};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
@@ -35,6 +37,8 @@ pub(crate) struct Layout {
     schema: SchemaRef,
     properties: WriterProperties,
     table: TableId,
+    /// The Parquet path of each column.
+    paths: Vec<(ColumnId, String)>,
 }
 
 impl Layout {
@@ -43,7 +47,7 @@ impl Layout {
         schema: SchemaRef,
         table_schema: &TableSchema,
         profile: &WriterProfile,
-        table: &TableId,
+        domain: &Domain,
     ) -> Result<Self> {
         let level =
             ZstdLevel::try_new(profile.zstd_level).map_err(|e| FormatError::encode("a writer profile", e))?;
@@ -58,11 +62,14 @@ impl Layout {
             .set_data_page_row_count_limit(usize::MAX)
             .set_offset_index_disabled(true)
             .set_max_row_group_row_count(Some(profile.row_group_rows.max(1) as usize));
+        let mut paths = vec![];
         for (at, field) in schema.fields().iter().enumerate() {
             let id = table_schema.columns.get(at).map_or(ColumnId::EXACT, |c| c.id);
             let (path, leaf) = leaf(field.name(), field.data_type());
-            if takes_delta_length(leaf) && !table_schema.key.contains(&id) {
-                // Comparing every text costs more than anybody gains who reads the file for itself.
+            paths.push((id, path.string()));
+            // Comparing every text costs more than anybody gains who reads the file for itself.
+            let costly = takes_delta_length(leaf) && !table_schema.key.contains(&id);
+            if costly || domain.encryption.hides(id) {
                 builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
             }
             if let Some(column) = profile.columns.iter().find(|c| c.id == id) {
@@ -71,12 +78,26 @@ impl Layout {
                 builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().clone()), true);
             }
         }
-        Ok(Self { schema, properties: builder.build(), table: table.clone() })
+        Ok(Self { schema, properties: builder.build(), table: domain.table.clone(), paths })
     }
 
-    /// One file of these batches, which have exactly the layout's schema.
-    pub(crate) fn encode(&self, id: Hash256, batches: &[RecordBatch]) -> Result<Bytes> {
-        let mut writer = self.write(batches)?;
+    /// One file of these batches, which have exactly the layout's schema; encrypted where there are keys.
+    pub(crate) fn encode(
+        &self,
+        id: Hash256,
+        batches: &[RecordBatch],
+        keys: Option<&FileKeys>,
+    ) -> Result<Bytes> {
+        let properties = match keys {
+            Some(keys) => self
+                .properties
+                .clone()
+                .into_builder()
+                .with_file_encryption_properties(keys.encryption(&self.paths)?)
+                .build(),
+            None => self.properties.clone(),
+        };
+        let mut writer = self.write(batches, properties)?;
         for (key, value) in [
             (META_FORMAT, "1".to_owned()),
             (META_IDENTITY, id.to_string()),
@@ -89,13 +110,12 @@ impl Layout {
 
     /// Stored bytes of the values alone, without the file's footer.
     pub(crate) fn value_bytes(&self, batches: &[RecordBatch]) -> Result<u64> {
-        let metadata = self.write(batches)?.close().map_err(refuse)?;
+        let metadata = self.write(batches, self.properties.clone())?.close().map_err(refuse)?;
         Ok(metadata.row_groups().iter().map(|g| g.compressed_size().max(0) as u64).sum())
     }
 
-    fn write(&self, batches: &[RecordBatch]) -> Result<ArrowWriter<Vec<u8>>> {
-        let options =
-            ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
+    fn write(&self, batches: &[RecordBatch], properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let mut writer =
             ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
         for batch in batches {

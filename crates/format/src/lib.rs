@@ -7,6 +7,7 @@
 
 pub mod change;
 mod conform;
+pub mod encryption;
 pub mod error;
 pub mod identity;
 pub mod layout;
@@ -21,6 +22,7 @@ pub mod split;
 
 pub use change::{ChangeWriter, change_digest, change_table, read_changes};
 pub use conform::{exact_field, with_exact};
+pub use encryption::{FileKeys, Protection, SegmentFile};
 pub use error::FormatError;
 pub use identity::{Domain, IdentityKey};
 pub use manifest::{Manifest, ManifestKind, SegmentEntry};

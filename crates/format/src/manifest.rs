@@ -6,6 +6,7 @@ use crate::Result;
 use crate::error::FormatError;
 use crate::profile::WriterProfile;
 use bytes::Bytes;
+use keepfast_keys::{Random, SecretKey, open, seal};
 use keepfast_model::{ByteCount, Digest, Hash256, KeyBytes, ManifestRef, ShardId, TableId, TableSchema};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -52,7 +53,7 @@ pub struct SegmentEntry {
     pub max: Option<KeyBytes>,
     /// Schema epoch in which it was written.
     pub epoch: u32,
-    /// Wrapped data key; reserved for encryption.
+    /// The file's data keys, wrapped; none without encryption.
     pub key: Option<String>,
     /// Change segments: the smallest `__keepfast_seq`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,11 +142,58 @@ impl Manifest {
         Ok((reference, bytes.into()))
     }
 
+    /// Its stored bytes and reference for an encrypted table: sealed with the table's key, under a keyed name.
+    ///
+    /// # Errors
+    /// [`FormatError::Keys`] without random bytes.
+    pub fn encode_sealed(
+        &self,
+        key: &SecretKey,
+        names: &SecretKey,
+        random: &dyn Random,
+    ) -> Result<(ManifestRef, Bytes)> {
+        let json = serde_json::to_vec(self).map_err(|e| FormatError::encode("a manifest", e))?;
+        let compressed =
+            zstd::bulk::compress(&json, ZSTD_LEVEL).map_err(|e| FormatError::encode("a manifest", e))?;
+        let mut bytes = [SEALED, self.table.0.as_bytes(), b"\n"].concat();
+        bytes.extend(seal(key, &sealed_context(&self.table), &compressed, random)?);
+        let reference = ManifestRef {
+            id: sealed_name(names, &json),
+            stored: Hash256::of(&bytes),
+            bytes: ByteCount(bytes.len() as u64),
+            rows: self.rows(),
+            segments: self.segments.len() as u32,
+        };
+        Ok((reference, bytes.into()))
+    }
+
+    /// The table whose key sealed these stored bytes; none for a manifest that is not sealed.
+    pub fn sealed_for(bytes: &[u8]) -> Option<TableId> {
+        let (table, _) = split_sealed(bytes)?;
+        Some(TableId(table.to_owned()))
+    }
+
+    /// Reads sealed bytes, and gives the name under which they must stand.
+    ///
+    /// # Errors
+    /// [`FormatError::Keys`] when they are not what this key sealed for its table; otherwise as [`Self::decode`].
+    pub fn decode_sealed(bytes: &[u8], key: &SecretKey, names: &SecretKey) -> Result<(Self, Hash256)> {
+        let (table, sealed) =
+            split_sealed(bytes).ok_or_else(|| FormatError::damaged("manifest", "it is not sealed"))?;
+        let table = TableId(table.to_owned());
+        let compressed = open(key, &sealed_context(&table), sealed)?;
+        let json = decompress("manifest", &compressed)?;
+        let manifest = Self::parse("manifest", &json)?;
+        if manifest.table != table {
+            return Err(FormatError::damaged("manifest", "it is of another table than it was sealed for"));
+        }
+        Ok((manifest, sealed_name(names, &json)))
+    }
+
     /// Reads stored bytes.
     ///
     /// # Errors
-    /// [`FormatError::Damaged`] when they are not a manifest or contradict themselves, [`FormatError::NewerFormat`],
-    /// and [`FormatError::Unsupported`] for entries with an encrypted data key.
+    /// [`FormatError::Damaged`] when they are not a manifest or contradict themselves, [`FormatError::NewerFormat`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let json = decompress("manifest", bytes)?;
         Self::parse("manifest", &json)
@@ -221,9 +269,6 @@ impl Manifest {
         }
         for entry in &self.segments {
             let name = entry.file_name();
-            if entry.key.is_some() {
-                return Err(FormatError::Unsupported { what: format!("the encrypted segment {name}") });
-            }
             if entry.digest.rows != entry.rows {
                 return refuse(format!("rows and digest of {name} disagree"));
             }
@@ -237,6 +282,25 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// First bytes of a sealed manifest; the table's id and a newline follow.
+const SEALED: &[u8] = b"keepfast sealed manifest 1\n";
+
+/// The table's id, and what is sealed.
+fn split_sealed(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let rest = bytes.strip_prefix(SEALED)?;
+    let end = rest.iter().take(64).position(|b| *b == b'\n')?;
+    Some((std::str::from_utf8(&rest[..end]).ok()?, &rest[end + 1..]))
+}
+
+fn sealed_context(table: &TableId) -> Vec<u8> {
+    format!("keepfast manifest 1\0{table}").into_bytes()
+}
+
+/// The keyed hash of a manifest's JSON: a plain one would let anybody try what stands in it.
+fn sealed_name(names: &SecretKey, json: &[u8]) -> Hash256 {
+    Hash256(*blake3::keyed_hash(names.derive("keepfast manifest names 1").bytes(), json).as_bytes())
 }
 
 /// The JSON in stored bytes; what would grow beyond all reason is refused while it grows.

@@ -1,6 +1,7 @@
 //! How a table's segments are written: chosen once from its first rows, kept for ever, and part of identities.
 
 use crate::conform::{Conform, assemble};
+use crate::identity::Domain;
 use crate::layout::{Layout, takes_delta, takes_delta_length};
 use crate::split::ROWS_MAX_FACTOR;
 use arrow::array::RecordBatch;
@@ -159,7 +160,7 @@ fn trial(
 ) -> Option<u64> {
     let one = TableSchema { columns: vec![schema.columns[at].clone()], key: vec![], shape: schema.shape };
     let profile = WriterProfile { columns: vec![way.clone()], ..profile.clone() };
-    let layout = Layout::new(one.physical(), &one, &profile, &TableId(String::new())).ok()?;
+    let layout = Layout::new(one.physical(), &one, &profile, &Domain::plain(TableId(String::new()))).ok()?;
     let column =
         |batch: &RecordBatch| assemble(&one.physical(), vec![batch.column(at).clone()], batch.num_rows());
     let batches = sample.iter().map(column).collect::<Result<Vec<_>, _>>().ok()?;

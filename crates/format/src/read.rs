@@ -4,11 +4,11 @@
 
 use crate::Result;
 use crate::conform::{assemble, conform_array, exact_field};
+use crate::encryption::SegmentFile;
 use crate::error::FormatError;
 use crate::layout::{META_FORMAT, META_IDENTITY};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use bytes::Bytes;
 use keepfast_model::{ColumnId, Hash256, TableSchema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -109,17 +109,21 @@ impl Iterator for SegmentBatches {
 ///
 /// # Errors
 /// [`FormatError::Damaged`] when the bytes are not a segment, also later, from the iterator;
-/// [`FormatError::NewerFormat`]; [`FormatError::Columns`] when a column has another type than the schema says.
+/// [`FormatError::NewerFormat`]; [`FormatError::Keys`] when a chosen column's key was dropped; [`FormatError::Columns`] when a column has another type than the schema says.
 pub fn read_segment(
-    bytes: Bytes,
+    file: impl Into<SegmentFile>,
     schema: &TableSchema,
     columns: Option<&[ColumnId]>,
     batch_rows: usize,
 ) -> Result<SegmentBatches> {
+    let SegmentFile { bytes, keys } = file.into();
     let length = bytes.len() as u64;
+    let mut options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    if let Some(keys) = &keys {
+        options = options.with_file_decryption_properties(keys.decryption()?);
+    }
     let metadata = guarded("segment", || {
-        ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
-            .map_err(|e| FormatError::parquet("segment", e))
+        ArrowReaderMetadata::load(&bytes, options).map_err(|e| FormatError::parquet("segment", e))
     })?;
     let identity = identity_of(metadata.metadata())?;
     let object = identity.map_or_else(|| "segment".to_owned(), |id| format!("segment {id}"));
@@ -143,6 +147,10 @@ pub fn read_segment(
         wanted.push((exact_field(), ColumnId::EXACT));
     }
 
+    if let Some((field, id)) = keys.iter().find_map(|k| wanted.iter().find(|(_, id)| k.is_shredded(*id))) {
+        let what = format!("column '{}' (id {})", field.name(), id.0);
+        return Err(keepfast_keys::KeyError::Shredded { what }.into());
+    }
     let places: Vec<Option<usize>> = wanted.iter().map(|(_, id)| place_in_file(*id)).collect();
     let mut roots: Vec<usize> = places.iter().flatten().copied().collect();
     roots.sort_unstable();

@@ -2,7 +2,8 @@
 
 use crate::Result;
 use crate::conform::Conform;
-use crate::identity::{Domain, IdentityHasher, IdentityKey, RowsOf};
+use crate::encryption::Protection;
+use crate::identity::{IdentityHasher, RowsOf};
 use crate::layout::Layout;
 use crate::manifest::SegmentEntry;
 use crate::profile::WriterProfile;
@@ -27,8 +28,7 @@ pub struct EncodedSegment {
 pub struct SegmentWriter {
     schema: Arc<TableSchema>,
     profile: Arc<WriterProfile>,
-    domain: Domain,
-    key: IdentityKey,
+    protection: Protection,
     conform: Conform,
     identities: OnceLock<IdentityHasher>,
     /// Without and with the hidden column.
@@ -38,18 +38,12 @@ pub struct SegmentWriter {
 
 impl SegmentWriter {
     /// A writer of a table's segments.
-    pub fn new(
-        schema: Arc<TableSchema>,
-        profile: Arc<WriterProfile>,
-        domain: Domain,
-        key: IdentityKey,
-    ) -> Self {
+    pub fn new(schema: Arc<TableSchema>, profile: Arc<WriterProfile>, protection: Protection) -> Self {
         Self {
             conform: Conform::new(schema.physical()),
             schema,
             profile,
-            domain,
-            key,
+            protection,
             identities: OnceLock::new(),
             layouts: [OnceLock::new(), OnceLock::new()],
             epoch: 0,
@@ -66,8 +60,7 @@ impl SegmentWriter {
     /// The identity of a chunk. Where the vault has it already, the chunk need not be encoded.
     ///
     /// # Errors
-    /// [`FormatError::Unsupported`](crate::FormatError::Unsupported) for a domain with encryption; [`FormatError::Model`](crate::FormatError::Model) when the rows do not fit
-    /// the schema.
+    /// [`FormatError::Model`](crate::FormatError::Model) when the rows do not fit the schema.
     pub fn identity(&self, chunk: &Chunk) -> Result<Hash256> {
         let (batches, exact) = self.conform(chunk)?;
         let mut ids: Vec<ColumnId> = self.schema.columns.iter().map(|c| c.id).collect();
@@ -80,11 +73,12 @@ impl SegmentWriter {
     /// Encodes a chunk under its identity.
     ///
     /// # Errors
-    /// As [`Self::identity`]; [`FormatError::Encode`](crate::FormatError::Encode) when the profile is not one that can be written.
+    /// As [`Self::identity`]; [`FormatError::Encode`](crate::FormatError::Encode) when the profile is not one that can be written;
+    /// [`FormatError::Keys`](crate::FormatError::Keys) when the key of a secret column was dropped.
     pub fn encode(&self, id: Hash256, shard: &ShardId, chunk: &Chunk) -> Result<EncodedSegment> {
-        self.domain.check()?;
         let (batches, exact) = self.conform(chunk)?;
-        let bytes = self.layout(exact)?.encode(id, &batches)?;
+        let (keys, wrapped) = self.protection.new_file(id)?.unzip();
+        let bytes = self.layout(exact)?.encode(id, &batches, keys.as_ref())?;
         let entry = SegmentEntry {
             id,
             stored: Hash256::of(&bytes),
@@ -95,7 +89,7 @@ impl SegmentWriter {
             min: chunk.min.clone(),
             max: chunk.max.clone(),
             epoch: self.epoch,
-            key: None,
+            key: wrapped,
             seq_min: None,
             seq_max: None,
         };
@@ -123,7 +117,7 @@ impl SegmentWriter {
             return Ok(known);
         }
         let made =
-            IdentityHasher::new(RowsOf::Segment, &self.key, &self.domain, &self.schema, &self.profile)?;
+            IdentityHasher::new(RowsOf::Segment, &self.protection, &self.schema, &self.profile)?;
         Ok(self.identities.get_or_init(|| made))
     }
 
@@ -133,7 +127,12 @@ impl SegmentWriter {
             return Ok(known);
         }
         let made =
-            Layout::new(self.conform.schema(exact).clone(), &self.schema, &self.profile, &self.domain.table)?;
+            Layout::new(
+            self.conform.schema(exact).clone(),
+            &self.schema,
+            &self.profile,
+            &self.protection.domain,
+        )?;
         Ok(place.get_or_init(|| made))
     }
 }

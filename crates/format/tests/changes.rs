@@ -28,7 +28,7 @@ fn schema() -> TableSchema {
 
 fn writer_of(schema: &TableSchema, run: u64) -> ChangeWriter {
     let profile = Arc::new(WriterProfile::choose(schema, &[], 64));
-    ChangeWriter::new(Arc::new(schema.clone()), profile, domain(), key()).with_run_bytes(ByteCount(run))
+    ChangeWriter::new(Arc::new(schema.clone()), profile, protection()).with_run_bytes(ByteCount(run))
 }
 
 fn change(op: i64, seq: i64, shard: &str, mask: Value, count: Value, row: Row) -> Row {

@@ -3,7 +3,7 @@
 mod support;
 
 use arrow::array::RecordBatch;
-use keepfast_format::{Domain, Encoding, IdentityKey, SegmentWriter, WriterProfile, with_exact};
+use keepfast_format::{Encoding, IdentityKey, Protection, SegmentWriter, WriterProfile, with_exact};
 use keepfast_model::{ColumnId, ColumnType, Hash256, TableId, TableSchema};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -105,8 +105,8 @@ fn bytes_that_move_between_values_rows_and_columns_change_it() {
 fn key_table_schema_profile_and_the_hidden_column_are_part_of_it() {
     let (schema, rows) = two_texts();
     let profile = WriterProfile::choose(&schema, &[], 8);
-    let of = |schema: &TableSchema, profile: &WriterProfile, domain: Domain, key: IdentityKey| {
-        let writer = SegmentWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), domain, key);
+    let of = |schema: &TableSchema, profile: &WriterProfile, protection: Protection| {
+        let writer = SegmentWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), protection);
         writer.identity(&chunk(schema, vec![batch(&schema.physical(), &rows)])).unwrap()
     };
     let mut renamed = schema.clone();
@@ -118,12 +118,12 @@ fn key_table_schema_profile_and_the_hidden_column_are_part_of_it() {
     let exact: Vec<Row> = rows.iter().map(|r| [r.as_slice(), &[Value::Null]].concat()).collect();
     let exact = batch(&with_exact(&schema.physical()), &exact);
     let identities = [
-        of(&schema, &profile, domain(), key()),
-        of(&schema, &profile, domain(), IdentityKey::new([8; 32])),
-        of(&schema, &profile, Domain::plain(TableId("other".into())), key()),
-        of(&renamed, &profile, domain(), key()),
-        of(&other_id, &profile, domain(), key()),
-        of(&schema, &other_profile, domain(), key()),
+        of(&schema, &profile, protection()),
+        of(&schema, &profile, Protection::plain(protection().table().clone(), IdentityKey::new([8; 32]))),
+        of(&schema, &profile, Protection::plain(TableId("other".into()), key())),
+        of(&renamed, &profile, protection()),
+        of(&other_id, &profile, protection()),
+        of(&schema, &other_profile, protection()),
         writer(&schema, &profile).identity(&chunk(&schema, vec![exact])).unwrap(),
     ];
     let distinct: std::collections::HashSet<_> = identities.iter().collect();

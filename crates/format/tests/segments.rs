@@ -221,23 +221,6 @@ fn a_file_is_plain_parquet_with_field_ids_and_without_an_arrow_schema() {
 }
 
 #[test]
-fn encryption_is_refused_and_names_its_mode() {
-    let (schema, batch) = ids_and_names();
-    let profile = Arc::new(WriterProfile::choose(&schema, &[], 8));
-    let chunk = chunk(&schema, vec![batch]);
-    for (encryption, mode) in
-        [(Encryption::Columns { columns: vec![ColumnId(2)] }, "columns"), (Encryption::Full, "full")]
-    {
-        let mut domain = domain();
-        domain.encryption = encryption;
-        let writer = SegmentWriter::new(Arc::new(schema.clone()), profile.clone(), domain, key());
-        let refused = writer.identity(&chunk).unwrap_err();
-        assert!(refused.to_string().contains(mode), "{refused}");
-        assert!(writer.encode(Hash256([0; 32]), &shard(), &chunk).is_err());
-    }
-}
-
-#[test]
 fn rows_that_do_not_fit_the_schema_are_refused_with_the_column() {
     let (schema, batch) = ids_and_names();
     let writer = writer(&schema, &profiles(&schema)[0]);

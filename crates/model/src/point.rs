@@ -3,7 +3,7 @@
 use crate::certificate::Certificate;
 use crate::cut::Cut;
 use crate::digest::Digest;
-use crate::ids::{ByteCount, Hash256, LogSeq, RunId, TableId};
+use crate::ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, TableId};
 use crate::name::{BackupName, TableName};
 use crate::schema::TableSchema;
 use jiff::Timestamp;
@@ -96,6 +96,13 @@ pub struct TablePoint {
     /// How its segments are encrypted; fixed for the table's life in this vault.
     #[serde(default)]
     pub encryption: Encryption,
+    /// Ids of the keys under which its segments are encrypted; empty without encryption.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key_ids: String,
+    /// What of this is secret, sealed with the table's key, where nobody opened it; everything that is in it is then left out
+    /// above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
     /// Store definitions that come back with the table (indexes, views, …), as the store's own text.
     #[serde(default)]
     pub dependents: Vec<Dependent>,
@@ -115,10 +122,26 @@ pub enum Encryption {
     /// Plaintext footer; these columns under their own keys, without statistics or key bounds in clear.
     Columns {
         /// Secret columns by id.
-        columns: Vec<crate::ids::ColumnId>,
+        columns: Vec<ColumnId>,
     },
     /// Everything, the footer too.
     Full,
+}
+
+impl Encryption {
+    /// Its name, as people type it and identities know it.
+    pub fn mode(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Columns { .. } => "columns",
+            Self::Full => "full",
+        }
+    }
+
+    /// Whether a column has a key of its own. The hidden column of exact values tells of any column.
+    pub fn hides(&self, id: ColumnId) -> bool {
+        matches!(self, Self::Columns { columns } if columns.contains(&id) || id == ColumnId::EXACT)
+    }
 }
 
 /// What must come back with a table.

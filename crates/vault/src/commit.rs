@@ -6,7 +6,7 @@
 
 use crate::error::VaultError;
 use crate::keys::FIRST_GENERATION;
-use crate::log::{Log, LogLine, NO_PREVIOUS, NewLine};
+use crate::log::{Log, LogLine, NO_PREVIOUS, NewLine, authenticate};
 use crate::marker::FORMAT;
 use crate::vault::Vault;
 use crate::{Result, layout, salt};
@@ -14,9 +14,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry};
+use keepfast_keys::Keyring;
 use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, Record};
 use keepfast_objects::{ObjectsError, Put};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// An object that a run wrote, relative to the vault.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +65,26 @@ impl Vault {
         written: &[NewObject],
         check: &dyn Revalidate,
     ) -> Result<LogSeq> {
+        self.commit_under(records, written, check, None).await
+    }
+
+    /// As [`Self::commit`], of records that bring new keys.
+    pub(crate) async fn commit_with_keys(
+        &self,
+        records: Vec<Record>,
+        check: &dyn Revalidate,
+        keyring: Arc<Keyring>,
+    ) -> Result<LogSeq> {
+        self.commit_under(records, &[], check, Some(keyring)).await
+    }
+
+    async fn commit_under(
+        &self,
+        records: Vec<Record>,
+        written: &[NewObject],
+        check: &dyn Revalidate,
+        new_keys: Option<Arc<Keyring>>,
+    ) -> Result<LogSeq> {
         let mut records = records;
         let mut written: Vec<NewObject> = written.to_vec();
         self.target().sync().await?;
@@ -83,12 +105,23 @@ impl Vault {
             }
             let (seq, prev) = log.head().map_or((LogSeq(1), NO_PREVIOUS), |(seq, hash)| (seq.next(), hash));
             let at = self.environment().clock.now();
-            let line = NewLine { format: FORMAT, vault: self.id(), seq, prev, at, records: &all, auth: None };
+            let keyring = match &new_keys {
+                Some(new) => Some(new.clone()),
+                None => self.open_keys()?,
+            };
+            let random = self.environment().random.as_ref();
+            let closed = authenticate::close(keyring.as_deref(), &all, random)?;
+            let mut line =
+                NewLine { format: FORMAT, vault: self.id(), seq, prev, at, records: &closed, auth: None };
+            let body = line.body()?;
+            let known = log.keys().keys().next_back().copied();
+            line.auth = keyring.as_deref().and_then(|keyring| {
+                authenticate::code(keyring, authenticate::auth_generation(keyring, known, &all)?, body)
+            });
             let bytes = line.encode()?;
             if self.create_record(seq, &bytes).await? {
-                let stored = Hash256::of(&bytes);
-                let size = bytes.len() as u64;
-                break (LogLine { seq, prev, at, records: all, stored, bytes: size }, bytes);
+                let (stored, size, auth) = (Hash256::of(&bytes), bytes.len() as u64, line.auth);
+                break (LogLine { seq, prev, at, records: all, auth, body, stored, bytes: size }, bytes);
             }
         };
         let seq = line.seq;

@@ -30,6 +30,15 @@ pub struct CopyReport {
     pub records: u64,
 }
 
+/// The key files that count.
+fn key_files(log: &Log) -> Vec<String> {
+    let mut names = vec![layout::key_file(FIRST_GENERATION)];
+    if let Some(newest) = log.keys().keys().next_back().filter(|g| **g > FIRST_GENERATION) {
+        names.extend([layout::key_file(*newest), layout::key_file_copy(*newest)]);
+    }
+    names
+}
+
 /// Something to copy.
 struct Piece {
     stored: Hash256,
@@ -53,8 +62,9 @@ impl Vault {
             target.probe(&self.environment().random_id()?).await?;
         }
         let mut report = CopyReport::default();
-        let keys = layout::key_file(FIRST_GENERATION);
-        self.copy_same(target, &keys, self.target().get(&keys).await?).await?;
+        for name in key_files(&log) {
+            self.copy_same(target, &name, self.target().get(&name).await?).await?;
+        }
         let (manifests, segments) = self.pieces(&log).await?;
         // Manifests after what they list, as any run writes them.
         for pieces in [segments, manifests] {
@@ -96,8 +106,15 @@ impl Vault {
     async fn standing(&self, target: &Target, log: &Log, marker: &Bytes) -> Result<BTreeMap<String, u64>> {
         let mut standing = BTreeMap::new();
         let mut listing = target.list_stream("");
-        let folders =
-            [layout::LOG, layout::LOG_COPY, layout::KEYS, layout::MANIFESTS, layout::TABLES, layout::STAGING];
+        let folders = [
+            layout::LOG,
+            layout::LOG_COPY,
+            layout::KEYS,
+            layout::KEYS_COPY,
+            layout::MANIFESTS,
+            layout::TABLES,
+            layout::STAGING,
+        ];
         while let Some(object) = listing.try_next().await? {
             let folder = object.path.split_once('/').map(|(folder, _)| folder);
             if object.path != layout::MARKER && !folder.is_some_and(|f| folders.contains(&f)) {

@@ -2,23 +2,16 @@
 
 use crate::error::VaultError;
 use jiff::Timestamp;
+use keepfast_keys::{Cost, Credentials};
 use std::fmt::Debug;
-use std::io;
 use std::sync::Arc;
+
+pub use keepfast_keys::{Random, SystemRandom};
 
 /// Tells the time.
 pub trait Clock: Debug + Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
-}
-
-/// Gives random bytes that nobody can guess.
-pub trait Random: Debug + Send + Sync {
-    /// Fills the buffer.
-    ///
-    /// # Errors
-    /// When the system has none.
-    fn fill(&self, buffer: &mut [u8]) -> io::Result<()>;
 }
 
 /// The system's clock.
@@ -31,16 +24,6 @@ impl Clock for SystemClock {
     }
 }
 
-/// The system's random bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&self, buffer: &mut [u8]) -> io::Result<()> {
-        getrandom::fill(buffer).map_err(io::Error::other)
-    }
-}
-
 /// What a vault takes from outside.
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -50,12 +33,22 @@ pub struct Environment {
     pub random: Arc<dyn Random>,
     /// Objects read or written at once.
     pub parallel: usize,
+    /// What opens the vault, where it is encrypted.
+    pub credentials: Credentials,
+    /// What hashing a new passphrase costs.
+    pub passphrase_cost: Cost,
 }
 
 impl Default for Environment {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
-        Self { clock: Arc::new(SystemClock), random: Arc::new(SystemRandom), parallel: cores.max(8) }
+        Self {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            parallel: cores.max(8),
+            credentials: Credentials::none(),
+            passphrase_cost: Cost::default(),
+        }
     }
 }
 

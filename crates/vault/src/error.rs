@@ -1,6 +1,7 @@
 //! Why a vault refused or failed, grouped by what the caller can do.
 
 use keepfast_format::FormatError;
+use keepfast_keys::KeyError;
 use keepfast_model::{Class, Code, Coded, LogSeq, ModelError};
 use keepfast_objects::ObjectsError;
 
@@ -134,6 +135,18 @@ pub enum VaultError {
         /// What was asked.
         what: String,
     },
+    /// The vault has no keys that could be changed.
+    #[error("{url} has no keys: nothing in it is encrypted")]
+    NoKeys {
+        /// The vault.
+        url: String,
+    },
+    /// Somebody changed the keys meanwhile.
+    #[error("the vault's keys were changed meanwhile")]
+    KeysChanged,
+    /// A key is missing, or does not open what it should.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// The system gave no random bytes.
     #[error("no random bytes: {source}")]
     Random {
@@ -194,6 +207,9 @@ impl Coded for VaultError {
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
             Self::Diverged { .. } => 235,
+            Self::NoKeys { .. } => 253,
+            Self::KeysChanged => 254,
+            Self::Keys(e) => return e.code(),
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -202,7 +218,10 @@ impl Coded for VaultError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } => Class::Retry,
+            Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } | Self::KeysChanged => {
+                Class::Retry
+            }
+            Self::Keys(e) => e.class(),
             Self::Record { .. } => Class::Bug,
             Self::Objects(e) => e.class(),
             Self::Format(e) => e.class(),
@@ -235,6 +254,9 @@ impl Coded for VaultError {
                 "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
             }
             Self::Unsupported { .. } => "Leave the option out.",
+            Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
+            Self::KeysChanged => "Run the same command again.",
+            Self::Keys(e) => return e.next_step(),
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
             Self::Objects(e) => return e.next_step(),
             Self::Format(e) => return e.next_step(),

@@ -1,37 +1,26 @@
-//! `keys/<generation>.json`: the secrets of a vault. Wrapped keys have their place and are not filled yet.
+//! The key file objects of a vault: `keys/<generation>.json`, and for encrypted vaults a second copy of each.
+//!
+//! The first generation is written with the vault and holds the dedup secret of tables without encryption. Later ones have
+//! recipients. The one that the log names last counts; those before it are deleted, since whoever was removed may still open them.
 
 use crate::environment::Environment;
 use crate::error::VaultError;
 use crate::{layout, seal};
 use bytes::Bytes;
 use keepfast_format::IdentityKey;
+use keepfast_keys::KeyFile;
 use keepfast_model::Hash256;
 use keepfast_objects::Target;
-use serde::{Deserialize, Serialize};
-use std::fmt;
 
-/// The generation that a vault is made with; the only one yet.
+/// The generation that a vault is made with.
 pub(crate) const FIRST_GENERATION: u64 = 1;
-
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct KeyFile {
-    generation: u64,
-    dedup_secret: String,
-    recipients: Vec<serde_json::Value>,
-    keys: Vec<serde_json::Value>,
-}
-
-impl fmt::Debug for KeyFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyFile({}, …)", self.generation)
-    }
-}
 
 /// A key file as it was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub identity: IdentityKey,
     pub stored: Hash256,
+    pub file: KeyFile,
 }
 
 impl Keys {
@@ -45,13 +34,36 @@ impl Keys {
         }
         let identity = IdentityKey::from_hex(&file.dedup_secret)
             .ok_or_else(|| VaultError::damaged(path, "its dedup secret is not 64 hex digits"))?;
-        Ok(Self { identity, stored: Hash256::of(bytes) })
+        Ok(Self { identity, stored: Hash256::of(bytes), file })
     }
 
     pub(crate) async fn read(target: &Target, generation: u64) -> Result<Self, VaultError> {
-        let name = layout::key_file(generation);
-        let path = target.full(&name);
-        match target.get(&name).await {
+        Self::read_from(target, &layout::key_file(generation), generation).await
+    }
+
+    /// The key file that the log names, from whichever copy is the one that was written.
+    pub(crate) async fn read_named(
+        target: &Target,
+        generation: u64,
+        stored: Hash256,
+    ) -> Result<Self, VaultError> {
+        let mut first = None;
+        for name in [layout::key_file(generation), layout::key_file_copy(generation)] {
+            let error = match Self::read_from(target, &name, generation).await {
+                Ok(keys) if keys.stored == stored => return Ok(keys),
+                Ok(_) => {
+                    VaultError::damaged(target.full(&name), "it is not the key file that the log names")
+                }
+                Err(e) => e,
+            };
+            first.get_or_insert(error);
+        }
+        Err(first.expect("two names were tried"))
+    }
+
+    async fn read_from(target: &Target, name: &str, generation: u64) -> Result<Self, VaultError> {
+        let path = target.full(name);
+        match target.get(name).await {
             Ok(bytes) => Self::decode(&path, generation, &bytes),
             Err(e) if e.is_not_found() => Err(VaultError::damaged(path, "it is missing")),
             Err(e) => Err(e.into()),
@@ -61,15 +73,15 @@ impl Keys {
     /// The first generation: ours, or that of whoever was first.
     pub(crate) async fn create(target: &Target, environment: &Environment) -> Result<Self, VaultError> {
         let name = layout::key_file(FIRST_GENERATION);
-        let file = KeyFile {
-            generation: FIRST_GENERATION,
-            dedup_secret: IdentityKey::new(environment.random()?).to_hex(),
-            recipients: vec![],
-            keys: vec![],
-        };
-        let bytes: Bytes = seal::seal(&file).map_err(|e| VaultError::Record { reason: e.to_string() })?;
+        let secret = IdentityKey::new(environment.random()?).to_hex();
+        let bytes = encode(&KeyFile::plain(FIRST_GENERATION, secret))?;
         // Whether ours or a rival's: what stands there counts.
         target.put_new(&name, bytes).await?;
         Self::read(target, FIRST_GENERATION).await
     }
+}
+
+/// The stored bytes of a key file.
+pub(crate) fn encode(file: &KeyFile) -> Result<Bytes, VaultError> {
+    seal::seal(file).map_err(|e| VaultError::Record { reason: e.to_string() })
 }

@@ -11,6 +11,8 @@ pub const LOG: &str = "log";
 pub const LOG_COPY: &str = "log-copy";
 /// Folder of key files.
 pub const KEYS: &str = "keys";
+/// Folder of the copies of key files that somebody must open.
+pub const KEYS_COPY: &str = "keys-copy";
 /// Folder of manifests.
 pub const MANIFESTS: &str = "manifests";
 /// Folder of tables.
@@ -43,6 +45,17 @@ pub fn record_number(path: &str) -> Option<LogSeq> {
 /// A key file.
 pub fn key_file(generation: u64) -> String {
     format!("{KEYS}/{generation}.json")
+}
+
+/// The copy of a key file that somebody must open.
+pub fn key_file_copy(generation: u64) -> String {
+    format!("{KEYS_COPY}/{generation}.json")
+}
+
+/// The generation of a key file or copy that has this path; none for anything else.
+pub fn generation(path: &str) -> Option<u64> {
+    let (KEYS | KEYS_COPY, name) = path.split_once('/')? else { return None };
+    name.strip_suffix(".json")?.parse().ok().filter(|n| *n < NUMBER_MAX)
 }
 
 /// A manifest.

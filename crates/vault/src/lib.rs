@@ -20,6 +20,7 @@ pub mod prune;
 pub mod staging;
 pub mod vault;
 
+mod keyring;
 mod keys;
 mod marker;
 mod salt;
@@ -32,6 +33,7 @@ pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
 pub use keepfast_objects::Put;
+pub use keyring::Locking;
 pub use log::{AsOf, Hold, Log, LogLine, Point};
 pub use vault::{CreateOptions, Vault};
 

@@ -6,7 +6,8 @@ use crate::vault::Vault;
 use crate::{Result, layout};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
-use keepfast_format::{EncodedSegment, FormatError, Manifest, ManifestKind, SegmentEntry};
+use keepfast_format::{EncodedSegment, FormatError, Manifest, ManifestKind, SegmentEntry, SegmentFile};
+use keepfast_keys::KeyError;
 use keepfast_model::{ByteCount, Hash256, ManifestRef, TableId, TablePoint};
 use keepfast_objects::Put;
 use std::io::Read;
@@ -51,7 +52,13 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Objects`] and [`VaultError::Format`].
     pub async fn put_manifest(&self, manifest: &Manifest) -> Result<(ManifestRef, Put)> {
-        let (mut reference, bytes) = manifest.encode()?;
+        let (mut reference, bytes) = match (self.table_key(&manifest.table), self.open_keys()?) {
+            (Some(key), Some(keyring)) => {
+                let random = self.environment().random.clone();
+                manifest.encode_sealed(key.table(), keyring.dedup(), random.as_ref())?
+            }
+            _ => manifest.encode()?,
+        };
         let name = layout::manifest(reference.id);
         // A crash may have torn what stands there; a rival may heal it at the same time.
         for _ in 0..3 {
@@ -63,7 +70,7 @@ impl Vault {
                 Err(e) if e.is_not_found() => continue,
                 Err(e) => return Err(e.into()),
             };
-            if identity(&found) == Some(reference.id) {
+            if self.identity_of(&found) == Some(reference.id) {
                 reference.stored = Hash256::of(&found);
                 reference.bytes = ByteCount(found.len() as u64);
                 return Ok((reference, Put::Existed));
@@ -87,8 +94,9 @@ impl Vault {
         let name = layout::manifest(reference.id);
         let path = self.target().full(&name);
         let bytes = self.read_checked(&name, reference.bytes, reference.stored).await?;
-        let manifest = Manifest::decode(&bytes).map_err(|e| match e {
+        let manifest = self.decode_manifest(&bytes).map_err(|e| match e {
             FormatError::NewerFormat { .. } | FormatError::Unsupported { .. } => e.into(),
+            FormatError::Keys(e @ (KeyError::Locked { .. } | KeyError::Shredded { .. })) => e.into(),
             e => VaultError::Damaged {
                 path: path.clone(),
                 reason: "it is not a manifest".into(),
@@ -101,12 +109,33 @@ impl Vault {
         Ok(manifest)
     }
 
+    /// A manifest from its stored bytes, sealed or not.
+    pub(crate) fn decode_manifest(&self, bytes: &[u8]) -> Result<Manifest, FormatError> {
+        let Some(table) = Manifest::sealed_for(bytes) else { return Manifest::decode(bytes) };
+        let (key, keyring) = self.needed_table_key(&table).map_err(|e| match e {
+            VaultError::Keys(e) => FormatError::Keys(e),
+            _ => FormatError::Keys(KeyError::Sealed),
+        })?;
+        Ok(Manifest::decode_sealed(bytes, key.table(), keyring.dedup())?.0)
+    }
+
+    /// The name under which a stored manifest must stand; none when it cannot be read.
+    fn identity_of(&self, stored: &[u8]) -> Option<Hash256> {
+        let Some(table) = Manifest::sealed_for(stored) else { return identity(stored) };
+        let (key, keyring) = self.needed_table_key(&table).ok()?;
+        Some(Manifest::decode_sealed(stored, key.table(), keyring.dedup()).ok()?.1)
+    }
+
     /// Reads all manifests of a table of a point, several at once.
     ///
     /// # Errors
     /// As [`Self::read_manifest`]; [`VaultError::Damaged`] also when one belongs to another table or is of another
     /// kind.
     pub async fn read_manifests(&self, table: &TablePoint) -> Result<TableManifests> {
+        if table.sealed.is_some() {
+            self.open_keys()?;
+            return Err(KeyError::Shredded { what: format!("table '{}'", table.name) }.into());
+        }
         let base = table.base.iter().map(|m| (m.clone(), ManifestKind::Segments));
         let changes = table.changes.iter().map(|c| (c.manifest.clone(), ManifestKind::Changes));
         let all: Vec<_> = base.chain(changes).collect();
@@ -130,20 +159,27 @@ impl Vault {
         Ok(TableManifests { base, changes })
     }
 
-    /// Reads a segment's file.
+    /// Reads a segment's file, and what opens it.
     ///
     /// # Errors
+    /// [`KeyError::Locked`] and [`KeyError::Shredded`] without the table's key;
     /// [`VaultError::Damaged`] with the full path when it is not what was stored; [`VaultError::Objects`].
-    pub async fn read_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<Bytes> {
-        self.read_entry(&layout::segment(table, entry), entry).await.map_err(|e| self.missing(e))
+    pub async fn read_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<SegmentFile> {
+        let keys = self.file_keys(table, entry)?;
+        let name = layout::segment(table, entry);
+        let bytes = self.read_entry(&name, entry).await.map_err(|e| self.missing(e))?;
+        Ok(SegmentFile { bytes, keys })
     }
 
     /// Reads a change segment's file.
     ///
     /// # Errors
     /// As [`Self::read_segment`].
-    pub async fn read_change_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<Bytes> {
-        self.read_entry(&layout::change_segment(table, entry), entry).await.map_err(|e| self.missing(e))
+    pub async fn read_change_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<SegmentFile> {
+        let keys = self.file_keys(table, entry)?;
+        let name = layout::change_segment(table, entry);
+        let bytes = self.read_entry(&name, entry).await.map_err(|e| self.missing(e))?;
+        Ok(SegmentFile { bytes, keys })
     }
 
     pub(crate) async fn read_entry(&self, name: &str, entry: &SegmentEntry) -> Result<Bytes> {

@@ -7,13 +7,16 @@
 use bytes::{Bytes, BytesMut};
 
 const MAGIC: &[u8] = b"PAR1";
+/// The magic of a file whose footer is encrypted.
+const MAGIC_ENCRYPTED: &[u8] = b"PARE";
 /// Bytes of the footer's length and the closing magic.
 const TAIL: usize = 8;
 
 /// The file with the salt before its footer; none when it is not a Parquet file.
 pub(crate) fn salted(file: &[u8], salt: &[u8; 16]) -> Option<Bytes> {
     let tail = file.len().checked_sub(TAIL)?;
-    if !file.starts_with(MAGIC) || !file.ends_with(MAGIC) {
+    let framed = |magic| file.starts_with(magic) && file.ends_with(magic);
+    if !framed(MAGIC) && !framed(MAGIC_ENCRYPTED) {
         return None;
     }
     let length = u32::from_le_bytes(file[tail..tail + 4].try_into().ok()?) as usize;

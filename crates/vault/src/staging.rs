@@ -7,6 +7,7 @@ use crate::error::VaultError;
 use crate::vault::Vault;
 use crate::{Result, layout};
 use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_keys::{open, seal};
 use keepfast_model::RunId;
 use keepfast_objects::{ObjectsError, Put};
 use serde::Serialize;
@@ -121,12 +122,27 @@ impl Vault {
 
     async fn put_json<T: Serialize + Sync>(&self, name: &str, value: &T) -> Result<Put> {
         let json = serde_json::to_vec(value).map_err(|e| VaultError::Record { reason: e.to_string() })?;
-        Ok(self.target().put_new(name, json.into()).await?)
+        // What tasks found out of rows is as secret as the rows.
+        let bytes = match self.keyring().await? {
+            Some(keyring) => {
+                let random = self.environment().random.clone();
+                seal(keyring.staging(), name.as_bytes(), &json, random.as_ref())?
+            }
+            None => json,
+        };
+        Ok(self.target().put_new(name, bytes.into()).await?)
     }
 
     async fn get_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let bytes = self.target().get(name).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| VaultError::damaged(self.target().full(name), e.to_string()))
+        let damaged = |reason: String| VaultError::damaged(self.target().full(name), reason);
+        let json = match self.keyring().await? {
+            // Nobody without a key can make a result that counts.
+            Some(keyring) => open(keyring.staging(), name.as_bytes(), &bytes)
+                .map_err(|_| damaged("it was not written with the vault's keys".into()))?
+                .to_vec(),
+            None => bytes.to_vec(),
+        };
+        serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))
     }
 }

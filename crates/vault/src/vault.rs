@@ -2,6 +2,7 @@
 
 use crate::environment::Environment;
 use crate::error::VaultError;
+use crate::keyring::KeyState;
 use crate::keys::Keys;
 use crate::log::Log;
 use crate::marker::{FORMAT, Marker};
@@ -43,6 +44,7 @@ struct Inner {
     keys: Keys,
     environment: Environment,
     log: Mutex<Option<Log>>,
+    key_state: Mutex<KeyState>,
 }
 
 impl fmt::Debug for Vault {
@@ -133,7 +135,7 @@ impl Vault {
     }
 
     pub(crate) fn of(target: Target, marker: Marker, keys: Keys, environment: Environment) -> Self {
-        Self { inner: Arc::new(Inner { target, marker, keys, environment, log: Mutex::new(None) }) }
+        Self { inner: Arc::new(Inner { target, marker, keys, environment, log: Mutex::default(), key_state: Mutex::default() }) }
     }
 
     /// The vault's random id.
@@ -182,6 +184,15 @@ impl Vault {
 
     pub(crate) fn cached_log(&self) -> Option<Log> {
         self.inner.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn key_state(&self) -> KeyState {
+        self.inner.key_state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the keys that the log named last.
+    pub(crate) fn keep_keys(&self, state: KeyState) {
+        *self.inner.key_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Keeps a log for the next reader, unless a newer one is kept.

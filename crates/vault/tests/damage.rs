@@ -204,7 +204,7 @@ async fn damage_read_by_a_restore_names_the_object_in_full() {
     let table = &point.tables[0];
     let manifests = vault.read_manifests(table).await.unwrap();
     let entry = &manifests.base[0].segments[0];
-    let good = vault.read_segment(&table.id, entry).await.unwrap();
+    let good = vault.read_segment(&table.id, entry).await.unwrap().bytes;
     let name = keepfast_vault::layout::segment(&table.id, entry);
     for bytes in [None, Some(good.slice(1..)), Some([b"QAR1", &good[4..]].concat().into())] {
         tamper(&*store, &name, bytes).await;

@@ -360,7 +360,7 @@ async fn damage_is_not_copied() {
 async fn a_segment_stored_under_another_name_is_the_same_parquet_file_to_its_readers() {
     use arrow::array::{Int32Array, RecordBatch, StringArray};
     use keepfast_format::{
-        Domain, Manifest, ManifestKind, SegmentWriter, Splitter, WriterProfile, read_segment,
+        Manifest, ManifestKind, Protection, SegmentWriter, Splitter, WriterProfile, read_segment,
     };
     let world = world(1);
     let (_store, vault) = new_vault(&world).await;
@@ -375,8 +375,8 @@ async fn a_segment_stored_under_another_name_is_the_same_parquet_file_to_its_rea
     let mut chunks = splitter.push(batch.clone()).unwrap();
     chunks.extend(splitter.finish().unwrap());
     let profile = Arc::new(WriterProfile::choose(&schema, &[batch], 1_024));
-    let domain = Domain::plain(table.id.clone());
-    let writer = SegmentWriter::new(schema.clone(), profile.clone(), domain, vault.identity_key());
+    let protection = Protection::plain(table.id.clone(), vault.identity_key());
+    let writer = SegmentWriter::new(schema.clone(), profile.clone(), protection);
     let mut entries = vec![];
     for chunk in &chunks {
         let segment = writer

@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use crate::version::PageRef;
 use crate::{Result, fault};
 use arrow::array::RecordBatch;
-use keepfast_format::{Chunk, Domain, IdentityKey, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
+use keepfast_format::{Chunk, IdentityKey, Protection, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{Digest, ShardId, TableId, TableName, TableSchema};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -185,8 +185,7 @@ impl SegmentSink {
             SegmentWriter::new(
                 target.schema.clone(),
                 Arc::new(profile.clone()),
-                Domain::plain(target.table.clone()),
-                IdentityKey::new([0; 32]),
+                Protection::plain(target.table.clone(), IdentityKey::new([0; 32])),
             )
             .with_epoch(target.epoch),
         );

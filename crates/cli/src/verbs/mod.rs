@@ -8,6 +8,7 @@ mod drop;
 mod explain;
 mod export;
 mod import;
+mod key;
 mod list;
 mod query;
 mod restore;
@@ -43,6 +44,7 @@ pub async fn run(app: &App, verb: Verb) -> Result<Exit, CliError> {
         Verb::Compact(args) => compact::run(app, args).await,
         Verb::Drop(args) => drop::run(app, args).await,
         Verb::Vault(verb) => vault::run(app, verb).await,
+        Verb::Key(verb) => key::run(app, verb).await,
         Verb::Import(args) => import::run(app, args).await,
         Verb::Export(args) => export::run(app, args).await,
         Verb::Worker => worker::run(app).await,

@@ -5,7 +5,7 @@
 use arrow::array::*;
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
-use keepfast_format::{Chunk, Domain, IdentityKey, SegmentWriter, WriterProfile};
+use keepfast_format::{Chunk, IdentityKey, Protection, SegmentWriter, WriterProfile};
 use keepfast_model::{Column, ColumnId, ColumnType, RowHasher, TableId, TableSchema, TableShape};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -255,8 +255,8 @@ pub fn sliced(schema: &SchemaRef, rows: &[Row], cuts: &[usize]) -> Vec<RecordBat
     cuts.windows(2).map(|w| whole.slice(w[0], w[1] - w[0])).collect()
 }
 
-pub fn domain() -> Domain {
-    Domain::plain(TableId("0123456789abcdef0123456789abcdef".into()))
+pub fn protection() -> Protection {
+    Protection::plain(TableId("0123456789abcdef0123456789abcdef".into()), key())
 }
 
 pub fn key() -> IdentityKey {
@@ -264,7 +264,7 @@ pub fn key() -> IdentityKey {
 }
 
 pub fn writer(schema: &TableSchema, profile: &WriterProfile) -> SegmentWriter {
-    SegmentWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), domain(), key())
+    SegmentWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), protection())
 }
 
 /// A chunk of these batches, without keys.

@@ -10,8 +10,9 @@ mod report;
 pub use report::{CheckReport, Damage, DamageKind, Leftovers, Progress};
 
 use crate::error::VaultError;
+use crate::keyring::KeyState;
 use crate::keys::{FIRST_GENERATION, Keys};
-use crate::log::{Fault, Log, Point, read_all};
+use crate::log::{Fault, Log, Point, Reading, authenticate, read_all};
 use crate::marker::Marker;
 use crate::vault::Vault;
 use crate::{Result, layout};
@@ -39,7 +40,8 @@ impl Vault {
     /// [`VaultError::NoBackup`] and [`VaultError::NoPoint`] for a choice that does not exist, [`VaultError::Objects`]
     /// when the place as a whole cannot be read, [`VaultError::NewerFormat`].
     pub async fn check(&self, options: &CheckOptions, progress: &dyn Progress) -> Result<CheckReport> {
-        let reading = read_all(self).await?;
+        let mut reading = read_all(self).await?;
+        let keys = self.authenticate_all(&mut reading).await;
         let log = Log::empty(self.url()).followed_by(reading.lines);
         let points = chosen(&log, options)?;
         let mut report = CheckReport {
@@ -54,11 +56,38 @@ impl Vault {
         }
         self.check_marker(&log, &mut report).await?;
         self.check_keys(&log, &mut report).await?;
+        match keys {
+            Ok(()) => {}
+            // Without its keys nothing more of the vault can be read; what that touches has been said.
+            Err(VaultError::Damaged { .. }) if !report.is_whole() => return Ok(report),
+            Err(e) => return Err(e),
+        }
         let needs = self.needs(&points, &mut report, progress).await?;
         self.check_objects(&log, needs, options, &mut report, progress).await?;
         report.damage.sort_by(|a, b| a.path.cmp(&b.path));
         report.damage.dedup_by(|a, b| a.path == b.path && a.what == b.what);
         Ok(report)
+    }
+
+    /// Checks who wrote each record, and opens what is sealed in it.
+    async fn authenticate_all(&self, reading: &mut Reading) -> Result<()> {
+        let newest = reading.lines.iter().rev().find_map(|line| line.keys().last());
+        let KeyState::Open(keyring) = self.follow_keys(newest).await? else { return Ok(()) };
+        let mut known = None;
+        for line in &mut reading.lines {
+            let path = self.target().full(&layout::log_record(line.seq));
+            let checked = authenticate::check(&keyring, &path, known, line)
+                .and_then(|()| authenticate::reveal(&keyring, &path, line));
+            if let Err(e) = checked {
+                let reason = match e {
+                    VaultError::Damaged { reason, .. } => reason,
+                    e => e.to_string(),
+                };
+                reading.faults.push(Fault { seq: line.seq, path, missing: false, reason, fatal: true });
+            }
+            known = line.keys().last().map(|(generation, _)| generation).or(known);
+        }
+        Ok(())
     }
 
     fn damaged_record(&self, log: &Log, fault: Fault) -> Damage {
@@ -97,9 +126,15 @@ impl Vault {
         let recorded = log.keys();
         // Before the first commit no record names the first generation.
         let unrecorded = recorded.is_empty().then_some((FIRST_GENERATION, None));
-        let all = recorded.iter().map(|(g, stored)| (*g, Some(*stored))).chain(unrecorded);
-        for (generation, stored) in all {
-            let name = layout::key_file(generation);
+        let first = recorded.get(&FIRST_GENERATION).map(|stored| (FIRST_GENERATION, Some(*stored)));
+        let mut files: Vec<_> =
+            first.or(unrecorded).map(|(g, stored)| (layout::key_file(g), g, stored)).into_iter().collect();
+        // Those between are deleted once a newer one stands.
+        if let Some((g, stored)) = recorded.last_key_value().filter(|(g, _)| **g > FIRST_GENERATION) {
+            let names = [layout::key_file(*g), layout::key_file_copy(*g)];
+            files.extend(names.map(|name| (name, *g, Some(*stored))));
+        }
+        for (name, generation, stored) in files {
             let path = self.target().full(&name);
             let what = match self.target().get(&name).await {
                 Ok(bytes) => {

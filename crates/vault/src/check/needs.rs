@@ -7,6 +7,7 @@ use crate::vault::Vault;
 use crate::{Result, layout};
 use futures::stream::StreamExt;
 use keepfast_format::{FormatError, Manifest, ManifestKind};
+use keepfast_keys::KeyError;
 use keepfast_model::{Hash256, ManifestRef, TableId, TableName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,9 +153,13 @@ impl Vault {
         if Hash256::of(&bytes) != w.reference.stored {
             return changed("its bytes do not match their hash");
         }
-        let manifest = match Manifest::decode(&bytes) {
+        let manifest = match self.decode_manifest(&bytes) {
             Ok(manifest) => manifest,
-            Err(e @ (FormatError::NewerFormat { .. } | FormatError::Unsupported { .. })) => {
+            Err(
+                e @ (FormatError::NewerFormat { .. }
+                | FormatError::Unsupported { .. }
+                | FormatError::Keys(KeyError::Locked { .. })),
+            ) => {
                 return Err(e.into());
             }
             Err(e) => return changed(&e.to_string()),

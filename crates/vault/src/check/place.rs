@@ -11,6 +11,7 @@ use crate::{Result, layout};
 use futures::stream::TryStreamExt;
 use jiff::Timestamp;
 use keepfast_format::IdentityKey;
+use keepfast_keys::KeyFile;
 use keepfast_model::{Hash256, VaultId};
 use keepfast_objects::Target;
 use std::collections::HashMap;
@@ -42,7 +43,8 @@ impl Vault {
             Ok(keys) => keys,
             // Nothing is written through this vault, and it does not leave this function.
             Err(VaultError::Damaged { .. }) => {
-                Keys { identity: IdentityKey::new([0; 32]), stored: Hash256([0; 32]) }
+                let file = KeyFile::plain(FIRST_GENERATION, String::new());
+                Keys { identity: IdentityKey::new([0; 32]), stored: Hash256([0; 32]), file }
             }
             Err(e) => return Err(e),
         };

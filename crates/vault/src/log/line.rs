@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 /// What the first record names as the one before it.
 pub(crate) const NO_PREVIOUS: Hash256 = Hash256([0; 32]);
 
+/// Who wrote a record: the code of somebody with the vault's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auth {
+    /// The generation of keys that brought the key.
+    pub generation: u64,
+    /// Keyed BLAKE3 of [`LogLine::body`], as hex digits.
+    pub mac: String,
+}
+
 /// One line of the log as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
@@ -22,6 +31,10 @@ pub struct LogLine {
     pub at: Timestamp,
     /// What happened.
     pub records: Vec<Record>,
+    /// The code of who wrote it; none in a vault without keys.
+    pub auth: Option<Auth>,
+    /// BLAKE3 of its stored bytes up to the code.
+    pub body: Hash256,
     /// BLAKE3 of its stored bytes.
     pub stored: Hash256,
     /// Its stored size.
@@ -37,11 +50,16 @@ pub(crate) struct NewLine<'a> {
     pub prev: Hash256,
     pub at: Timestamp,
     pub records: &'a [Record],
-    /// Reserved for a message authentication code.
-    pub auth: Option<()>,
+    pub auth: Option<Auth>,
 }
 
 impl NewLine<'_> {
+    /// What its code is of.
+    pub(crate) fn body(&self) -> Result<Hash256, VaultError> {
+        let json = serde_json::to_vec(self).map_err(|e| VaultError::Record { reason: e.to_string() })?;
+        Ok(body(&json))
+    }
+
     pub(crate) fn encode(&self) -> Result<Bytes, VaultError> {
         seal::seal(self).map_err(|e| VaultError::Record { reason: e.to_string() })
     }
@@ -54,9 +72,26 @@ struct Stored {
     prev: Hash256,
     at: Timestamp,
     records: Vec<Record>,
+    #[serde(default)]
+    auth: Option<Auth>,
+}
+
+/// BLAKE3 of everything before the last member `auth`. Inside a text its quotes would be escaped.
+fn body(bytes: &[u8]) -> Hash256 {
+    const AUTH: &[u8] = b",\"auth\":";
+    let end = bytes.windows(AUTH.len()).rposition(|w| w == AUTH).unwrap_or(bytes.len());
+    Hash256::of(&bytes[..end])
 }
 
 impl LogLine {
+    /// Generations of keys that it names, each with the hash of its file.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (u64, Hash256)> {
+        self.records.iter().filter_map(|record| match record {
+            Record::Keys { generation, stored } => Some((*generation, *stored)),
+            _ => None,
+        })
+    }
+
     /// Reads stored bytes that should be record `seq` of `vault`.
     pub(crate) fn decode(path: &str, vault: &VaultId, seq: LogSeq, bytes: &[u8]) -> Result<Self, VaultError> {
         check_sealed_format(path, bytes)?;
@@ -79,6 +114,8 @@ impl LogLine {
             prev: stored.prev,
             at: stored.at,
             records: stored.records,
+            auth: stored.auth,
+            body: body(bytes),
             stored: Hash256::of(bytes),
             bytes: bytes.len() as u64,
         })

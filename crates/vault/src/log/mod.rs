@@ -4,17 +4,19 @@
 //! that fits the chain and completes a missing one at the head. A gap or a broken chain is damage, never an empty
 //! vault.
 
+pub(crate) mod authenticate;
 mod line;
 mod read;
 mod state;
 
-pub use line::LogLine;
+pub use line::{Auth, LogLine};
 pub use state::{AsOf, Hold, Log, Point};
 
 pub(crate) use line::{NO_PREVIOUS, NewLine, vault_of};
-pub(crate) use read::{Fault, read_all};
+pub(crate) use read::{Fault, Reading, read_all};
 
 use crate::error::VaultError;
+use crate::keyring::KeyState;
 use crate::vault::Vault;
 use crate::{Result, layout};
 use keepfast_model::{BackupName, PointId};
@@ -40,10 +42,28 @@ impl Vault {
         if reading.lines.is_empty() {
             return Ok(before);
         }
-        let log = before.followed_by(reading.lines);
+        let mut lines = reading.lines;
+        self.open_lines(&before, &mut lines).await?;
+        let log = before.followed_by(lines);
         self.complete_head(&log, &reading.head).await;
         self.keep_log(&log);
         Ok(log)
+    }
+
+    /// Checks who wrote the lines after `before`, and opens what is sealed in them, as far as keys are given.
+    async fn open_lines(&self, before: &Log, lines: &mut [LogLine]) -> Result<()> {
+        let named = |line: &LogLine| line.keys().last();
+        let recorded = before.keys().last_key_value().map(|(g, stored)| (*g, *stored));
+        let newest = lines.iter().rev().find_map(named).or(recorded);
+        let KeyState::Open(keyring) = self.follow_keys(newest).await? else { return Ok(()) };
+        let mut known = recorded.map(|(generation, _)| generation);
+        for line in lines {
+            let path = self.target().full(&layout::log_record(line.seq));
+            authenticate::check(&keyring, &path, known, line)?;
+            authenticate::reveal(&keyring, &path, line)?;
+            known = named(line).map(|(generation, _)| generation).or(known);
+        }
+        Ok(())
     }
 
     /// Writes the missing copy of the newest record. A place that we may only read stays as it is.

@@ -62,6 +62,8 @@ pub fn world(seed: u64) -> World {
         clock: clock.clone(),
         random: Arc::new(Seeded(AtomicU64::new(seed << 32))),
         parallel: 4,
+        passphrase_cost: keepfast_keys::Cost::TRIVIAL,
+        ..Environment::default()
     };
     World { clock, environment }
 }
@@ -172,7 +174,7 @@ pub async fn write_point(
         let base = manifests.pop().unwrap();
         let rows = base.iter().map(|m| m.rows).sum();
         tables.push(TablePoint {
-            id,
+            id: id.clone(),
             name,
             selection: Selection::default(),
             schema: schema.clone(),
@@ -194,7 +196,9 @@ pub async fn write_point(
                 .into_iter()
                 .map(|manifest| ChangeManifestRef { manifest, written_by: None })
                 .collect(),
-            encryption: point::Encryption::None,
+            encryption: vault.protection(&id).await?.encryption().clone(),
+            key_ids: String::new(),
+            sealed: None,
             dependents: vec![],
             target_rows: 8_192,
             profile: profile.id(),

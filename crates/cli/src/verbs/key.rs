@@ -1,0 +1,146 @@
+//! `keepfast key add|rotate|remove|list|shred`: who can open a vault, and what nobody shall read again.
+
+use crate::app::App;
+use crate::args::{KeyVerb, NewKeyArgs};
+use crate::credentials;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::Report;
+use crate::output::table::{Grid, Side};
+use keepfast_keys::{Cost, NewRecipient, Recipient};
+use keepfast_vault::{Locking, Vault};
+use serde::Serialize;
+use serde_json::json;
+use std::io::{self, Write};
+
+pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
+    match verb {
+        KeyVerb::Add(args) => add(app, args).await?,
+        KeyVerb::Rotate { vault } => {
+            let vault = app.engine().vault(vault.as_deref()).await?;
+            vault.rotate_keys().await?;
+            let (generation, _) = vault.recipients().await?;
+            let line = format!("{} has a new vault key, generation {generation}; no data were written again", vault.url());
+            app.out.line(&line, &json!({"vault": vault.url(), "generation": generation}))?;
+        }
+        KeyVerb::Remove { name, vault } => {
+            let vault = app.engine().vault(vault.as_deref()).await?;
+            vault.remove_recipient(&name).await?;
+            let (generation, _) = vault.recipients().await?;
+            let line = format!(
+                "'{name}' cannot open {} any more: it has a new vault key, generation {generation}\n\
+                 copies of the vault that were made before, and keys that '{name}' kept, still open what was there then",
+                vault.url()
+            );
+            app.out.line(&line, &json!({"vault": vault.url(), "removed": name, "generation": generation}))?;
+        }
+        KeyVerb::List { vault } => {
+            let vault = app.engine().vault(vault.as_deref()).await?;
+            app.out.report(&listed(&vault).await?)?;
+        }
+        KeyVerb::Shred { backup, table, column } => {
+            let shredded = app.engine().shred(&backup, &table, column.as_deref()).await?;
+            let what = match &column {
+                Some(column) => format!("column '{column}' of table '{table}'"),
+                None => format!("table '{table}'"),
+            };
+            let line = format!(
+                "the keys of {what} in {shredded} are gone: what they encrypted can never be read again there\n\
+                 copies of the vault that were made before still have the keys"
+            );
+            app.out.line(
+                &line,
+                &json!({"backup": shredded.to_string(), "table": table.to_string(), "column": column}),
+            )?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
+    let vault = app.engine().vault(args.vault.as_deref()).await?;
+    let mut secret = None;
+    let (usual, recipient) = if args.recovery {
+        let (recipient, identity) = NewRecipient::recovery();
+        secret = Some(identity);
+        ("recovery", recipient)
+    } else if let Some(public) = &args.recipient {
+        (public.as_str(), NewRecipient::PublicKey(public.clone()))
+    } else {
+        let passphrase = match &args.new_passphrase_file {
+            Some(path) => credentials::passphrase_of(path)?,
+            None => match app.credentials().first_passphrase() {
+                // The first one of a vault is the one by which it is opened from now on.
+                Some(passphrase) if vault.locking().await? == Locking::Plain => passphrase.clone(),
+                _ if credentials::can_ask() => credentials::ask("the new recipient", true)?,
+                _ => return Err(CliError::usage("give the new passphrase with --new-passphrase-file FILE")),
+            },
+        };
+        ("passphrase", NewRecipient::Passphrase(passphrase, Cost::default()))
+    };
+    let name = args.name.as_deref().unwrap_or(usual);
+    vault.add_recipient(name, &recipient).await?;
+    let (generation, _) = vault.recipients().await?;
+    let mut line = format!("'{name}' can open {}, generation {generation} of its keys", vault.url());
+    if let Some(secret) = &secret {
+        line.push_str("\nkeep this line in a safe place; it is shown once:\n");
+        line.push_str(secret);
+    }
+    let secret = secret.as_deref();
+    app.out.line(
+        &line,
+        &json!({"vault": vault.url(), "added": name, "generation": generation, "identity": secret}),
+    )
+}
+
+async fn listed(vault: &Vault) -> Result<Listed, CliError> {
+    let (generation, recipients) = vault.recipients().await?;
+    Ok(Listed {
+        vault: vault.url().to_owned(),
+        generation,
+        recipients: recipients
+            .iter()
+            .map(|r| ListedRecipient {
+                name: r.name().to_owned(),
+                kind: match r {
+                    Recipient::Passphrase { .. } => "passphrase",
+                    Recipient::PublicKey { .. } => "public key",
+                },
+                public_key: match r {
+                    Recipient::Passphrase { .. } => None,
+                    Recipient::PublicKey { public_key, .. } => Some(public_key.clone()),
+                },
+            })
+            .collect(),
+    })
+}
+
+/// Who can open a vault.
+#[derive(Debug, Serialize)]
+struct Listed {
+    vault: String,
+    generation: u64,
+    recipients: Vec<ListedRecipient>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListedRecipient {
+    name: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+}
+
+impl Report for Listed {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.recipients.is_empty() {
+            return writeln!(out, "{} has no keys: nothing in it is encrypted", self.vault);
+        }
+        let mut grid = Grid::new([("recipient", Side::Left), ("kind", Side::Left), ("public key", Side::Left)]);
+        for r in &self.recipients {
+            grid.row([r.name.clone(), r.kind.to_owned(), r.public_key.clone().unwrap_or_default()]);
+        }
+        grid.write(out, "")?;
+        writeln!(out, "{} has generation {} of its keys", self.vault, self.generation)
+    }
+}
