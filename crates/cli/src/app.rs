@@ -107,7 +107,9 @@ impl App {
             command.extend(["--config".into(), absolute(config)]);
         }
         // The first passphrase comes by the worker's environment.
-        for (option, files) in [("--passphrase-file", &self.global.passphrase_file), ("--identity", &self.global.identity)] {
+        for (option, files) in
+            [("--passphrase-file", &self.global.passphrase_file), ("--identity", &self.global.identity)]
+        {
             command.extend(files.iter().flat_map(|file| [option.into(), absolute(file)]));
         }
         command.extend(["--threads".into(), "1".into(), "--no-progress".into(), "worker".into()]);

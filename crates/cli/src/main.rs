@@ -26,8 +26,8 @@ use args::Cli;
 use clap::Parser;
 use clap::error::ErrorKind;
 use error::CliError;
-use keepfast_keys::Credentials;
 use exit::{Exit, exit_of, install_panic_hook, print_error};
+use keepfast_keys::Credentials;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -16,8 +16,8 @@ use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition,
-    PointId, Record, TablePoint, TableSchema, WriteMode,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition, PointId,
+    Record, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_objects::Put;
 use keepfast_store::{CutOptions, OpenCut, ProofRequest, ScanOptions};
@@ -423,11 +423,10 @@ impl Engine {
 /// What makes two runs of one command the same.
 fn fingerprint(request: &BackupRequest, backup: &BackupName, source: &Source) -> String {
     let tables: Vec<String> = source.tables.iter().map(ToString::to_string).collect();
-    let text =
-        format!(
-            "{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}",
-            source.spec, request.selection, request.mode, request.encrypt
-        );
+    let text = format!(
+        "{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        source.spec, request.selection, request.mode, request.encrypt
+    );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 

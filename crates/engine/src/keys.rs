@@ -29,7 +29,8 @@ impl Engine {
         let mut tables: BTreeMap<TableId, Option<ColumnId>> = BTreeMap::new();
         for point in found.vault.log().await?.points(&found.backup) {
             for held in point.tables.iter().filter(|t| same_table(&t.name, &in_store)) {
-                let id = column.and_then(|name| held.schema.columns.iter().find(|c| c.name == name)).map(|c| c.id);
+                let id =
+                    column.and_then(|name| held.schema.columns.iter().find(|c| c.name == name)).map(|c| c.id);
                 let known = tables.entry(held.id.clone()).or_default();
                 *known = id.or(*known);
             }

@@ -4,8 +4,8 @@ use crate::Result;
 use crate::api::*;
 use crate::certify::check_cover;
 use crate::condition::Condition;
-use crate::engine::Engine;
 use crate::encryption;
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::Place;
 use crate::resolve::StoreSpec;
@@ -15,11 +15,11 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use keepfast_format::target_rows_for;
 use keepfast_model::{
-    BackupName, ByteCount, Partition, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, ByteCount, Encryption, Partition, TableId, TableName, TablePoint, TableSchema, WriteMode,
 };
 use keepfast_sql::Address;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, Store, TableAtCut};
-use keepfast_vault::{Vault, VaultError};
+use keepfast_vault::{Locking, Vault, VaultError};
 use std::sync::Arc;
 
 /// Stored bytes of a row group's worth of rows, as a first guess: most tables shrink to about a third.

@@ -15,8 +15,8 @@ use futures::future::LocalBoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_format::{SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{
-    ByteCount, ColumnId, Digest, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
-    TableId, TableName, TableSchema,
+    ByteCount, ColumnId, Digest, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection, TableId,
+    TableName, TableSchema,
 };
 use keepfast_store::load::StoredSegment;
 use keepfast_store::{Load, LoadedPart, OpenCut, ScanOptions, StoreError};

@@ -5,8 +5,8 @@
 
 use crate::Result;
 use crate::conform::Conform;
-use crate::error::FormatError;
 use crate::encryption::{Protection, SegmentFile};
+use crate::error::FormatError;
 use crate::identity::{IdentityHasher, RowsOf};
 use crate::layout::Layout;
 use crate::manifest::SegmentEntry;

@@ -135,11 +135,8 @@ impl FileKeys {
             // A file without the hidden column, or an older schema, has no such path.
             let Some((_, path)) = paths.iter().find(|(column, _)| column == id) else { continue };
             let key = key.as_ref().expect("a file is written with all its keys");
-            builder = builder.with_column_key_and_metadata(
-                path,
-                key.bytes().to_vec(),
-                id.0.to_le_bytes().to_vec(),
-            );
+            builder =
+                builder.with_column_key_and_metadata(path, key.bytes().to_vec(), id.0.to_le_bytes().to_vec());
         }
         builder.build().map_err(|e| FormatError::encode("a segment", e))
     }

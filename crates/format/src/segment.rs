@@ -116,8 +116,7 @@ impl SegmentWriter {
         if let Some(known) = self.identities.get() {
             return Ok(known);
         }
-        let made =
-            IdentityHasher::new(RowsOf::Segment, &self.protection, &self.schema, &self.profile)?;
+        let made = IdentityHasher::new(RowsOf::Segment, &self.protection, &self.schema, &self.profile)?;
         Ok(self.identities.get_or_init(|| made))
     }
 
@@ -126,8 +125,7 @@ impl SegmentWriter {
         if let Some(known) = place.get() {
             return Ok(known);
         }
-        let made =
-            Layout::new(
+        let made = Layout::new(
             self.conform.schema(exact).clone(),
             &self.schema,
             &self.profile,

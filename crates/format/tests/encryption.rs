@@ -5,8 +5,8 @@ mod support;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use keepfast_format::{
-    ChangeWriter, Chunk, EncodedSegment, FileKeys, FormatError, IdentityKey, Manifest, ManifestKind, Protection,
-    SegmentFile, SegmentWriter, WriterProfile, read_changes, read_segment,
+    ChangeWriter, Chunk, EncodedSegment, FileKeys, FormatError, IdentityKey, Manifest, ManifestKind,
+    Protection, SegmentFile, SegmentWriter, WriterProfile, read_changes, read_segment,
 };
 use keepfast_keys::{Cost, KeyError, Keyring, NewRecipient, Passphrase, SystemRandom, TableKey};
 use keepfast_model::change::change_schema;
@@ -184,7 +184,10 @@ fn a_file_stands_in_no_other_files_place() {
         assert!(read(SegmentFile { bytes: two.bytes.clone(), keys }, None).is_err(), "bytes swapped");
         let wrapped = two.entry.key.as_deref().unwrap();
         assert!(FileKeys::open(key, &table(), one.entry.id, wrapped).is_err(), "keys swapped");
-        assert!(FileKeys::open(key, &TableId("other".into()), two.entry.id, wrapped).is_err(), "table swapped");
+        assert!(
+            FileKeys::open(key, &TableId("other".into()), two.entry.id, wrapped).is_err(),
+            "table swapped"
+        );
     }
 }
 
@@ -198,7 +201,10 @@ fn without_a_columns_key_the_others_are_read_and_that_one_never() {
     let open = read(file.clone(), Some(&[ColumnId(1), ColumnId(3)])).unwrap();
     assert_eq!(open, rows(&schema).project(&[0, 2]).unwrap());
     let error = read(file, None).unwrap_err();
-    assert!(matches!(&error, FormatError::Keys(KeyError::Shredded { what }) if what.contains("planted_column")), "{error}");
+    assert!(
+        matches!(&error, FormatError::Keys(KeyError::Shredded { what }) if what.contains("planted_column")),
+        "{error}"
+    );
     // A new key for the column does not bring back what the old one encrypted.
     let again = dropped.with_table(5, &table(), &modes()[1], &SystemRandom).unwrap();
     let file = opened(&segment, again.table(&table()).unwrap()).unwrap();
@@ -218,8 +224,10 @@ fn changes_come_back_and_tell_nothing_of_secret_columns() {
         segments.extend(writer.finish().unwrap());
         let [segment] = segments.as_slice() else { panic!("one shard, one segment") };
         assert!(!holds(&segment.bytes, PLANTED), "{mode:?}");
-        let back: Vec<_> =
-            read_changes(opened(segment, key).unwrap(), &schema, 1_000).unwrap().map(Result::unwrap).collect();
+        let back: Vec<_> = read_changes(opened(segment, key).unwrap(), &schema, 1_000)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(back, [changes]);
     }
 }

@@ -44,7 +44,9 @@ pub enum KeyError {
         reason: String,
     },
     /// The key was dropped on purpose.
-    #[error("the key of {what} is not in the key file: it was dropped, and what it encrypted is gone for good")]
+    #[error(
+        "the key of {what} is not in the key file: it was dropped, and what it encrypted is gone for good"
+    )]
     Shredded {
         /// The table or column.
         what: String,
@@ -70,7 +72,9 @@ pub enum KeyError {
         name: String,
     },
     /// A new vault key must be wrapped for a passphrase that is not known.
-    #[error("a new vault key needs the passphrases of all recipients that have one, and that of {names} was not given")]
+    #[error(
+        "a new vault key needs the passphrases of all recipients that have one, and that of {names} was not given"
+    )]
     PassphraseNeeded {
         /// The recipients.
         names: String,

@@ -149,7 +149,8 @@ impl Keyring {
         let mut tables: BTreeMap<TableId, TableKey> = BTreeMap::new();
         let mut columns = vec![];
         for wrapped in &file.keys {
-            let sealed_key = hex::decode(&wrapped.wrapped).ok_or_else(|| forged("a key is not hex digits"))?;
+            let sealed_key =
+                hex::decode(&wrapped.wrapped).ok_or_else(|| forged("a key is not hex digits"))?;
             let key = sealed::open(&vault_key, &key_context(owner, wrapped), &sealed_key)?;
             let key = SecretKey::from_slice(&key).ok_or_else(|| forged("a key has not 32 bytes"))?;
             let named = Named { id: wrapped.id.clone(), key };
@@ -251,7 +252,8 @@ impl Keyring {
 
     /// The key that authenticates records, and the generation by which they name it.
     pub fn auth(&self) -> (u64, &SecretKey) {
-        let (generation, named) = self.auth.last_key_value().expect("a keyring is made with a key that authenticates");
+        let (generation, named) =
+            self.auth.last_key_value().expect("a keyring is made with a key that authenticates");
         (*generation, &named.key)
     }
 

@@ -113,8 +113,7 @@ impl NewRecipient {
             }
             Self::PublicKey(text) => {
                 let refuse = |reason: String| KeyError::NotAgeKey { what: format!("'{text}'"), reason };
-                let key =
-                    age::x25519::Recipient::from_str(text.trim()).map_err(|e| refuse(e.to_owned()))?;
+                let key = age::x25519::Recipient::from_str(text.trim()).map_err(|e| refuse(e.to_owned()))?;
                 let message = public_message(vault_key, context);
                 let wrapped = age::encrypt(&key, &message).map_err(|e| refuse(e.to_string()))?;
                 Ok(Recipient::PublicKey {

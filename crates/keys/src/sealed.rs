@@ -57,7 +57,9 @@ fn cipher(key: &SecretKey, salt: &[u8; SALT]) -> LessSafeKey {
     hasher.update(b"keepfast seal 1");
     hasher.update(salt);
     let message_key = SecretKey::new(*hasher.finalize().as_bytes());
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, message_key.bytes()).expect("a key of this cipher has 32 bytes"))
+    LessSafeKey::new(
+        UnboundKey::new(&AES_256_GCM, message_key.bytes()).expect("a key of this cipher has 32 bytes"),
+    )
 }
 
 /// The only nonce of a key that seals one message.

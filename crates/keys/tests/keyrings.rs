@@ -1,7 +1,8 @@
 //! Keyrings: who can open them, what changes keep, and that no changed file opens.
 
 use keepfast_keys::{
-    Cost, Credentials, KeyError, KeyFile, Keyring, NewRecipient, Passphrase, Recipient, SecretKey, SystemRandom,
+    Cost, Credentials, KeyError, KeyFile, Keyring, NewRecipient, Passphrase, Recipient, SecretKey,
+    SystemRandom,
 };
 use keepfast_model::{ColumnId, Encryption, TableId};
 use serde_json::Value;
@@ -42,7 +43,8 @@ fn each_recipient_opens_the_same_keys_and_nobody_else_does() {
         .with_recipient(5, "recovery", &recovery, &SystemRandom)
         .unwrap();
     let by_passphrase = open(&keyring, &Credentials::passphrase("correct horse\n")).unwrap();
-    let identities = Credentials::none().with_identities(&format!("# kept in a safe\n{}\n", *secret)).unwrap();
+    let identities =
+        Credentials::none().with_identities(&format!("# kept in a safe\n{}\n", *secret)).unwrap();
     assert!(by_passphrase == keyring);
     assert!(open(&keyring, &identities).unwrap() == keyring);
     assert_eq!(keyring.recipients().iter().map(Recipient::name).collect::<Vec<_>>(), ["office", "recovery"]);
@@ -120,7 +122,8 @@ fn no_member_of_a_key_file_can_be_changed_moved_or_removed() {
     let credentials = Credentials::passphrase("correct horse");
     let whole = serde_json::to_value(stored(&keyring)).unwrap();
     let opens = |json: &Value| {
-        serde_json::from_value::<KeyFile>(json.clone()).is_ok_and(|f| Keyring::open(&f, OWNER, &credentials).is_ok())
+        serde_json::from_value::<KeyFile>(json.clone())
+            .is_ok_and(|f| Keyring::open(&f, OWNER, &credentials).is_ok())
     };
     assert!(opens(&whole));
     let mut tried = 0;

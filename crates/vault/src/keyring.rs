@@ -78,9 +78,10 @@ impl Vault {
             KeyError::WrongKey { recipients, .. } => {
                 KeyError::WrongKey { what: self.url().to_owned(), recipients }.into()
             }
-            KeyError::Forged { reason } => {
-                VaultError::damaged(self.target().full(layout::KEYS), format!("a key file was changed: {reason}"))
-            }
+            KeyError::Forged { reason } => VaultError::damaged(
+                self.target().full(layout::KEYS),
+                format!("a key file was changed: {reason}"),
+            ),
             e => e.into(),
         }
     }

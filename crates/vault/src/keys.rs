@@ -51,9 +51,7 @@ impl Keys {
         for name in [layout::key_file(generation), layout::key_file_copy(generation)] {
             let error = match Self::read_from(target, &name, generation).await {
                 Ok(keys) if keys.stored == stored => return Ok(keys),
-                Ok(_) => {
-                    VaultError::damaged(target.full(&name), "it is not the key file that the log names")
-                }
+                Ok(_) => VaultError::damaged(target.full(&name), "it is not the key file that the log names"),
                 Err(e) => e,
             };
             first.get_or_insert(error);

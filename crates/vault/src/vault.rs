@@ -135,7 +135,16 @@ impl Vault {
     }
 
     pub(crate) fn of(target: Target, marker: Marker, keys: Keys, environment: Environment) -> Self {
-        Self { inner: Arc::new(Inner { target, marker, keys, environment, log: Mutex::default(), key_state: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                target,
+                marker,
+                keys,
+                environment,
+                log: Mutex::default(),
+                key_state: Mutex::default(),
+            }),
+        }
     }
 
     /// The vault's random id.

@@ -20,7 +20,10 @@ pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
             let vault = app.engine().vault(vault.as_deref()).await?;
             vault.rotate_keys().await?;
             let (generation, _) = vault.recipients().await?;
-            let line = format!("{} has a new vault key, generation {generation}; no data were written again", vault.url());
+            let line = format!(
+                "{} has a new vault key, generation {generation}; no data were written again",
+                vault.url()
+            );
             app.out.line(&line, &json!({"vault": vault.url(), "generation": generation}))?;
         }
         KeyVerb::Remove { name, vault } => {
@@ -136,7 +139,8 @@ impl Report for Listed {
         if self.recipients.is_empty() {
             return writeln!(out, "{} has no keys: nothing in it is encrypted", self.vault);
         }
-        let mut grid = Grid::new([("recipient", Side::Left), ("kind", Side::Left), ("public key", Side::Left)]);
+        let mut grid =
+            Grid::new([("recipient", Side::Left), ("kind", Side::Left), ("public key", Side::Left)]);
         for r in &self.recipients {
             grid.row([r.name.clone(), r.kind.to_owned(), r.public_key.clone().unwrap_or_default()]);
         }

@@ -6,8 +6,8 @@
 
 use super::line::{Auth, LogLine};
 use crate::error::VaultError;
-use keepfast_keys::{KeyError, Keyring, hex, open, seal};
 use keepfast_keys::Random;
+use keepfast_keys::{KeyError, Keyring, hex, open, seal};
 use keepfast_model::{
     BackupPoint, Digest, Encryption, Hash256, Record, Selection, TablePoint, TableSchema, TableShape,
     point::Dependent,
@@ -78,9 +78,9 @@ pub(crate) fn close(
         let run = point.run.0.clone();
         let BackupPoint { tables, .. } = point.as_mut();
         for table in tables.iter_mut().filter(|t| t.encryption != Encryption::None) {
-            let key = keyring.and_then(|k| k.table(&table.id)).ok_or_else(|| KeyError::Shredded {
-                what: format!("table '{}'", table.name),
-            })?;
+            let key = keyring
+                .and_then(|k| k.table(&table.id))
+                .ok_or_else(|| KeyError::Shredded { what: format!("table '{}'", table.name) })?;
             let secret = Secret {
                 selection: std::mem::take(&mut table.selection),
                 schema: std::mem::replace(&mut table.schema, no_schema()),
@@ -108,8 +108,9 @@ pub(crate) fn reveal(keyring: &Keyring, path: &str, line: &mut LogLine) -> Resul
             let opened = hex::decode(sealed).and_then(|s| open(key.table(), &context(table, &run), &s).ok());
             // Another key of the same table came after the first was dropped.
             let Some(opened) = opened else { continue };
-            let secret: Secret = serde_json::from_slice(&opened)
-                .map_err(|e| VaultError::damaged(path, format!("table '{}': line {}", table.name, e.line())))?;
+            let secret: Secret = serde_json::from_slice(&opened).map_err(|e| {
+                VaultError::damaged(path, format!("table '{}': line {}", table.name, e.line()))
+            })?;
             table.selection = secret.selection;
             table.schema = secret.schema;
             table.digest = secret.digest;
