@@ -6,7 +6,7 @@
 
 use crate::error::VaultError;
 use crate::keys::FIRST_GENERATION;
-use crate::log::{Log, LogLine, NO_PREVIOUS, NewLine};
+use crate::log::{AsOf, Log, LogLine, NO_PREVIOUS, NewLine};
 use crate::marker::FORMAT;
 use crate::vault::Vault;
 use crate::{Result, layout, salt};
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry};
-use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, Record};
+use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, PointId, Record};
 use keepfast_objects::{ObjectsError, Put};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -45,6 +45,22 @@ impl Revalidate for () {
     }
 }
 
+/// Records that are right as long as a point is the newest of its backup: what was made from it would otherwise hide
+/// what is newer.
+#[derive(Clone, Debug)]
+pub struct StillNewest(pub PointId);
+
+#[async_trait]
+impl Revalidate for StillNewest {
+    async fn revalidate(&self, log: &Log, records: Vec<Record>) -> Result<Vec<Record>> {
+        let newest = log.resolve(&self.0.backup, AsOf::Latest)?;
+        if newest.seq() == self.0.seq {
+            return Ok(records);
+        }
+        Err(VaultError::Superseded { base: self.0.to_string(), newest: newest.id().to_string() })
+    }
+}
+
 /// Objects of one folder up to which each is asked for alone, and above which the folder is listed.
 const ASK_UP_TO: usize = 32;
 
@@ -67,15 +83,16 @@ impl Vault {
         let mut written: Vec<NewObject> = written.to_vec();
         self.target().sync().await?;
         self.compare_sizes(&written).await?;
-        let mut compared = written.len();
         let (line, bytes) = loop {
             let log = self.log().await?;
             records = check.revalidate(&log, records).await?;
             refuse_contradictions(&records)?;
             if log.condemns() {
+                // What was condemned may be deleted at any time; the point will not name it.
+                written.retain(|object| !log.is_condemned(&object.path));
+                let compared = written.len();
                 self.store_condemned_anew(&log, &mut records, &mut written).await?;
                 self.compare_sizes(&written[compared..]).await?;
-                compared = written.len();
             }
             let mut all = records.clone();
             if !log.keys().contains_key(&FIRST_GENERATION) {

@@ -87,6 +87,26 @@ pub enum VaultError {
         /// The vault.
         url: String,
     },
+    /// The retention policy cannot be followed.
+    #[error("the retention policy is refused: {reason}")]
+    Policy {
+        /// Why.
+        reason: String,
+    },
+    /// A plan has nothing left that is still right to do: rivals did it, or changed what it was made from.
+    #[error("the plan is out of date: {plan}")]
+    Stale {
+        /// The plan.
+        plan: String,
+    },
+    /// A newer point was committed while this run worked on an older one.
+    #[error("a newer restore point, {newest}, was committed while {base} was worked on")]
+    Superseded {
+        /// The point that was worked on.
+        base: String,
+        /// The newest.
+        newest: String,
+    },
     /// Objects that a commit names are not in the vault; nothing was committed.
     #[error("{path} and {} more of {total} new objects are not in the vault as they were written", .wrong - 1)]
     Incomplete {
@@ -194,6 +214,9 @@ impl Coded for VaultError {
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
             Self::Diverged { .. } => 235,
+            Self::Policy { .. } => 260,
+            Self::Stale { .. } => 261,
+            Self::Superseded { .. } => 262,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -203,6 +226,7 @@ impl Coded for VaultError {
     fn class(&self) -> Class {
         match self {
             Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } => Class::Retry,
+            Self::Stale { .. } | Self::Superseded { .. } => Class::Retry,
             Self::Record { .. } => Class::Bug,
             Self::Objects(e) => e.class(),
             Self::Format(e) => e.class(),
@@ -234,6 +258,9 @@ impl Coded for VaultError {
             Self::Diverged { .. } => {
                 "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
             }
+            Self::Policy { .. } => "Say what stays, such as `--keep-last 7 --keep-weekly 4`.",
+            Self::Stale { .. } => "Run the same command again; it makes a new plan.",
+            Self::Superseded { .. } => "Run the same command again; it works on the newest point then.",
             Self::Unsupported { .. } => "Leave the option out.",
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
             Self::Objects(e) => return e.next_step(),

@@ -9,10 +9,11 @@ mod read;
 mod state;
 
 pub use line::LogLine;
-pub use state::{AsOf, Hold, Log, Point};
+pub use state::{AsOf, Hold, LineInfo, Log, Point};
 
 pub(crate) use line::{NO_PREVIOUS, NewLine, vault_of};
 pub(crate) use read::{Fault, read_all};
+pub(crate) use state::NameHash;
 
 use crate::error::VaultError;
 use crate::vault::Vault;
