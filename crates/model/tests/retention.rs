@@ -1,4 +1,8 @@
-use super::*;
+//! Retention by example, and against the same rules said another way.
+
+use jiff::{SignedDuration, Timestamp};
+use keepfast_model::retention::{Candidate, KeepsNothing, Reason, parse_duration};
+use keepfast_model::{LogSeq, Period, RetentionPolicy};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 

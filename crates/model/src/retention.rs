@@ -4,7 +4,7 @@
 //! newest point always stays, and so does one that is held.
 
 use crate::ids::LogSeq;
-use jiff::civil::{Date, ISOWeekDate};
+use jiff::civil::{Date, ISOWeekDate, Weekday};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -31,17 +31,16 @@ impl Period {
     /// All of them, from short to long.
     pub const ALL: [Self; 5] = [Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly, Self::Yearly];
 
-    /// The first moment of the period that a moment is in; equal for all moments of one period.
-    fn start(self, at: Timestamp) -> (Date, i8) {
-        // Moments that no calendar has are in the first or last hour that it has.
+    /// The first day and hour of the period that a moment is in; equal for all moments of one period.
+    pub fn start(self, at: Timestamp) -> (Date, i8) {
         let civil = Offset::UTC.to_datetime(at);
         let date = civil.date();
         match self {
             Self::Hourly => (date, civil.hour()),
             Self::Daily => (date, 0),
             Self::Weekly => {
-                let week = ISOWeekDate::from_date(date);
-                let monday = ISOWeekDate::new(week.year(), week.week(), jiff::civil::Weekday::Monday);
+                let week = date.iso_week_date();
+                let monday = ISOWeekDate::new(week.year(), week.week(), Weekday::Monday);
                 (monday.map_or(date, |monday| monday.date()), 0)
             }
             Self::Monthly => (date.first_of_month(), 0),
@@ -237,6 +236,3 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
     }
     Ok(SignedDuration::from_secs(seconds))
 }
-
-#[cfg(test)]
-mod tests;
