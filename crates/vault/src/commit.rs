@@ -151,7 +151,15 @@ impl Vault {
                 return Err((path.clone(), VaultError::damaged(path, "it is not what was just written")));
             }
         }
-        self.compare_sizes(written).await.map_err(|e| match e {
+        let mut compared = self.compare_sizes(written).await;
+        if let Err(VaultError::Incomplete { .. }) = compared {
+            // A rival may have dropped the point since, and deleted its objects.
+            let log = self.log().await.map_err(|e| (self.url().to_owned(), e))?;
+            let standing: Vec<NewObject> =
+                written.iter().filter(|o| !log.is_condemned(&o.path)).cloned().collect();
+            compared = self.compare_sizes(&standing).await;
+        }
+        compared.map_err(|e| match e {
             VaultError::Incomplete { ref path, .. } => (path.clone(), e),
             e => (self.url().to_owned(), e),
         })

@@ -47,7 +47,7 @@ enum Report {
     /// Something else was done.
     Done,
     /// It was refused, and says so.
-    Refused(VaultError),
+    Refused,
     /// A reader under a hold missed something.
     Missed(VaultError),
 }
@@ -60,7 +60,7 @@ fn refused(error: VaultError) -> Report {
         | VaultError::Held { .. }
         | VaultError::Pruned { .. }
         | VaultError::Incomplete { .. }
-        | VaultError::Superseded { .. } => Report::Refused(error),
+        | VaultError::Superseded { .. } => Report::Refused,
         other => panic!("a rival causes no such error: {other}"),
     }
 }
@@ -308,7 +308,7 @@ fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
                     );
                 }
                 Ended::With(Report::Read) => counts.read += 1,
-                Ended::With(Report::Refused(_)) => counts.refused += 1,
+                Ended::With(Report::Refused) => counts.refused += 1,
                 Ended::With(Report::Missed(e)) => panic!("seed {seed}: a reader under a hold: {e}"),
                 Ended::With(Report::Done) => {}
             }

@@ -139,7 +139,11 @@ fn every_known_way_to_break_the_protocol_is_found() {
         let (name, world) = &worlds(protocol)[world];
         let outcome = search(world);
         let broken = outcome.broken.unwrap_or_else(|| panic!("{protocol:?} breaks nothing"));
-        println!("{protocol:?}: {broken}, after {} states in {} steps: {name}", outcome.states, outcome.trace.len());
+        println!(
+            "{protocol:?}: {broken}, after {} states in {} steps: {name}",
+            outcome.states,
+            outcome.trace.len()
+        );
         outcome.trace.iter().for_each(|step| println!("    {step}"));
         assert!(broken.contains(harm), "{protocol:?}: {broken}");
     }

@@ -158,7 +158,13 @@ impl World {
             out.extend(b.to_le_bytes());
         }
         for actor in self.actors.iter().flatten() {
-            out.extend([actor.at as u8, actor.seen, actor.until, actor.renewed.into(), actor.committed.into()]);
+            out.extend([
+                actor.at as u8,
+                actor.seen,
+                actor.until,
+                actor.renewed.into(),
+                actor.committed.into(),
+            ]);
             out.extend(actor.names.to_le_bytes());
             out.extend(actor.points.to_le_bytes());
         }
