@@ -94,8 +94,14 @@ pub enum Verb {
     Sql(SqlArgs),
     /// Write a new base from a base and its changes, without the store
     Compact(CompactArgs),
+    /// Remove restore points that a policy does not keep, and give back what nothing needs
+    Prune(PruneArgs),
     /// Make a backup and all its restore points invisible
     Drop(DropArgs),
+    /// Keep a backup or a restore point from being dropped or pruned
+    Hold(HoldArgs),
+    /// End a hold
+    Release(ReleaseArgs),
     /// Make a vault, or show what one holds
     #[command(subcommand)]
     Vault(VaultVerb),
@@ -302,6 +308,69 @@ pub struct CompactArgs {
     /// The backup
     #[arg(value_name = "BACKUP")]
     pub backup: String,
+}
+
+/// `prune`
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// The backup; a vault's URL, or nothing for the default vault, gives back space and removes no point
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+    /// Keep the newest N points
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<u32>,
+    /// Keep the last point of each of the newest N hours that have one
+    #[arg(long, value_name = "N")]
+    pub keep_hourly: Option<u32>,
+    /// The same with days
+    #[arg(long, value_name = "N")]
+    pub keep_daily: Option<u32>,
+    /// The same with weeks from Monday on
+    #[arg(long, value_name = "N")]
+    pub keep_weekly: Option<u32>,
+    /// The same with months
+    #[arg(long, value_name = "N")]
+    pub keep_monthly: Option<u32>,
+    /// The same with years
+    #[arg(long, value_name = "N")]
+    pub keep_yearly: Option<u32>,
+    /// Keep points whose cut is at most so old, such as 30d, counted from the newest one
+    #[arg(long, value_name = "DURATION", value_parser = keepfast_model::retention::parse_duration)]
+    pub keep_within: Option<jiff::SignedDuration>,
+    /// Delete condemned objects only after this long; 24h where none is given
+    #[arg(long, value_name = "DURATION", value_parser = keepfast_model::retention::parse_duration)]
+    pub grace: Option<jiff::SignedDuration>,
+    /// Show the plan and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `hold`
+#[derive(Debug, Args)]
+pub struct HoldArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// The restore point; the whole backup where none is given
+    #[arg(long, value_name = "POINT")]
+    pub point: Option<PointSelector>,
+    /// When the hold ends (UTC where no zone is given); until it is released where none is given
+    #[arg(long, value_name = "TIME", value_parser = crate::values::moment)]
+    pub until: Option<jiff::Timestamp>,
+    /// Why, as `show` tells it
+    #[arg(long, value_name = "TEXT", default_value = "user")]
+    pub reason: String,
+}
+
+/// `release`
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// The hold's id, as `hold` and `show` print it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The vault that it is in; the default vault where none is given
+    #[arg(long, value_name = "URL")]
+    pub vault: Option<String>,
 }
 
 /// `drop`

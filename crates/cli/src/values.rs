@@ -45,6 +45,14 @@ pub fn segment_rows(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Reads a moment, in UTC where it names no zone.
+///
+/// # Errors
+/// A sentence, where it is none.
+pub fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    keepfast_sql::parse_moment(text).map_err(|_| "it is a time such as '2026-01-31 10:00'".into())
+}
+
 /// Reads the character between values of a CSV file; `\t` is a tab.
 ///
 /// # Errors

@@ -201,6 +201,7 @@ pub enum IfExists {
     Merge,
 }
 
+pub use crate::retention::{Amount, HoldReport, KeptPoint, PruneReport, PruneRequest, RemovedPoint};
 pub use keepfast_vault::AsOf;
 
 /// Asks for tables back.
@@ -488,6 +489,8 @@ pub struct PointReport {
     pub store: String,
     /// The program that wrote it.
     pub program: String,
+    /// Holds in force that keep it.
+    pub holds: Vec<HoldReport>,
     /// Its tables in full.
     pub details: Vec<TableDetail>,
 }

@@ -82,6 +82,11 @@ impl Engine {
                 summary: summary(&log, id.seq, &point),
                 store: point.store.clone(),
                 program: point.program.clone(),
+                holds: log
+                    .holds()
+                    .filter(|h| h.keeps(&point.backup, id.seq) && h.in_force(jiff::Timestamp::now()))
+                    .map(HoldReport::from)
+                    .collect(),
                 details,
             })
         }
@@ -121,6 +126,10 @@ impl Engine {
             }
             let points = found.vault.log().await?.points(&found.backup).count() as u64;
             found.vault.drop_backup(&found.backup, DROP_GRACE).await?;
+            // Space comes back with a later `prune` or `drop`; what was dropped long ago goes now.
+            if let Err(error) = found.vault.delete_condemned().await {
+                self.options.progress.note(&format!("what was condemned earlier was not deleted: {error}"));
+            }
             Ok((found.backup, points))
         }
         .boxed_local()

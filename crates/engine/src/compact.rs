@@ -1,10 +1,13 @@
 //! A synthetic full: a new base from the newest point's base and changes, without the store.
+//!
+//! A point that came meanwhile is newer than what was folded: the folded one would hide it, and is not committed.
 
 use crate::Result;
-use crate::api::BackupReport;
+use crate::api::{AsOf, BackupReport};
 use crate::backup::{Written, report};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::places::FoundBackup;
 use crate::point::{self, entries};
 use crate::progress::Work;
 use futures::future::LocalBoxFuture;
@@ -14,48 +17,72 @@ use keepfast_model::{
     BackupPoint, ByteCount, Certificate, Digest, PointId, ProofKind, Record, TablePoint, WriteMode,
 };
 use keepfast_objects::Put;
-use keepfast_vault::{NewObject, Vault};
+use keepfast_vault::{NewObject, StillNewest, Vault, VaultError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// How often it begins anew because a newer point came while it worked.
+const ATTEMPTS: u32 = 4;
 
 impl Engine {
     /// Writes a new base from the newest point's base and changes, and commits it as a point of the same cut.
     pub fn compact<'a>(&'a self, backup: &'a str) -> LocalBoxFuture<'a, Result<BackupReport>> {
         async move {
-            let started = Instant::now();
             let found = self.find_backup(backup).await?;
-            let (_, newest) = self.find_point(&found, &crate::api::AsOf::Latest).await?;
-            let rows: u64 =
-                newest.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.digest.rows).sum();
-            self.options.progress.stage("compact", Some(Work::Rows(rows)));
-            let mut written = vec![];
-            for table in &newest.tables {
-                if table.changes.is_empty() {
-                    let point = TablePoint { segments_new: 0, bytes_new: ByteCount(0), ..table.clone() };
-                    written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
-                    continue;
+            for _ in 1..ATTEMPTS {
+                match self.compact_newest(&found).await {
+                    Err(EngineError::Vault(e @ VaultError::Superseded { .. })) => {
+                        self.options.progress.note(&format!("{e}; the newest is compacted"));
+                    }
+                    other => return other,
                 }
-                written.push(self.fold(&found.vault, table).await?);
             }
-            let point = BackupPoint {
-                run: found.vault.new_run()?,
-                tables: written.iter().map(|w| w.point.clone()).collect(),
-                elapsed_ms: started.elapsed().as_millis() as u64,
-                program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
-                ..newest
-            };
-            let cut = point.cut.clone();
-            let objects: Vec<NewObject> = written.iter().flat_map(|w| w.objects.clone()).collect();
-            let seq = found.vault.commit(vec![Record::Point(Box::new(point))], &objects, &()).await?;
-            for table in written.iter().filter(|w| w.point.mode == WriteMode::Synthetic) {
-                self.project(&found.vault, &table.point).await;
-            }
-            self.options.progress.finish();
-            let id = PointId { backup: found.backup.clone(), seq };
-            Ok(report(&found.vault, found.backup, id, cut, written, started))
+            self.compact_newest(&found).await
         }
         .boxed_local()
+    }
+
+    async fn compact_newest(&self, found: &FoundBackup) -> Result<BackupReport> {
+        let (base, newest) = self.find_point(found, &AsOf::Latest).await?;
+        self.reading(&found.vault, &base, "compact", self.compact_point(found, &base, newest)).await
+    }
+
+    async fn compact_point(
+        &self,
+        found: &FoundBackup,
+        base: &PointId,
+        newest: BackupPoint,
+    ) -> Result<BackupReport> {
+        let started = Instant::now();
+        let rows: u64 = newest.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.digest.rows).sum();
+        self.options.progress.stage("compact", Some(Work::Rows(rows)));
+        let mut written = vec![];
+        for table in &newest.tables {
+            if table.changes.is_empty() {
+                let point = TablePoint { segments_new: 0, bytes_new: ByteCount(0), ..table.clone() };
+                written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
+                continue;
+            }
+            written.push(self.fold(&found.vault, table).await?);
+        }
+        let point = BackupPoint {
+            run: found.vault.new_run()?,
+            tables: written.iter().map(|w| w.point.clone()).collect(),
+            elapsed_ms: started.elapsed().as_millis() as u64,
+            program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..newest
+        };
+        let cut = point.cut.clone();
+        let objects: Vec<NewObject> = written.iter().flat_map(|w| w.objects.clone()).collect();
+        let still = StillNewest(base.clone());
+        let seq = found.vault.commit(vec![Record::Point(Box::new(point))], &objects, &still).await?;
+        for table in written.iter().filter(|w| w.point.mode == WriteMode::Synthetic) {
+            self.project(&found.vault, &table.point).await;
+        }
+        self.options.progress.finish();
+        let id = PointId { backup: found.backup.clone(), seq };
+        Ok(report(&found.vault, found.backup.clone(), id, cut, written, started))
     }
 
     async fn fold(&self, vault: &Vault, table: &TablePoint) -> Result<Written> {

@@ -26,6 +26,7 @@ mod point;
 mod progress;
 mod resolve;
 mod restore;
+mod retention;
 mod run;
 mod session;
 mod shards;

@@ -246,7 +246,8 @@ impl Engine {
                 });
             }
             let load = prepared.store.begin_load(LoadOptions { run: run.clone(), tables }).await?;
-            let result = self.load_and_publish(request, &prepared, &run, &load, started).await;
+            let loading = self.load_and_publish(request, &prepared, &run, &load, started);
+            let result = self.reading(&prepared.vault, &prepared.id, "restore", loading).await;
             if result.is_err() {
                 // The first error tells more than one that follows from it.
                 let _ = load.abandon().await;

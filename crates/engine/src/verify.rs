@@ -14,7 +14,9 @@ use crate::task::{keep, select};
 use async_trait::async_trait;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, StreamExt};
-use keepfast_model::{ByteCount, ColumnId, Hash256, LogSeq, Selection, ShardId, TableName, TableSchema};
+use keepfast_model::{
+    BackupPoint, ByteCount, ColumnId, Hash256, LogSeq, PointId, Selection, ShardId, TableName, TableSchema,
+};
 use keepfast_vault::CheckOptions;
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,6 +88,18 @@ impl Engine {
         report: &mut VerifyReport,
     ) -> Result<()> {
         let (id, point) = self.find_point(found, &request.as_of).await?;
+        let verifying = self.verify_point(request, found, &id, &point, report);
+        self.reading(&found.vault, &id, "verify", verifying).await
+    }
+
+    async fn verify_point(
+        &self,
+        request: &VerifyRequest,
+        found: &FoundBackup,
+        id: &PointId,
+        point: &BackupPoint,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         if request.against.is_some() && point.tables.len() != 1 {
             return Err(EngineError::Usage {
                 what: "AGAINST".into(),

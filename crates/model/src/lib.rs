@@ -16,6 +16,7 @@ pub mod key;
 pub mod name;
 pub mod partition;
 pub mod point;
+pub mod retention;
 pub mod schema;
 
 pub use certificate::{Certificate, ProofKind, SourceProof};
@@ -32,4 +33,5 @@ pub use point::{
     BackupPoint, ChangeManifestRef, Dependent, Encryption, ManifestRef, Record, Selection, TablePoint,
     WriteMode,
 };
+pub use retention::{Period, RetentionPolicy};
 pub use schema::{Column, TableSchema, TableShape};

@@ -6,7 +6,7 @@
 
 use crate::error::VaultError;
 use crate::keys::FIRST_GENERATION;
-use crate::log::{Log, LogLine, NO_PREVIOUS, NewLine, authenticate};
+use crate::log::{AsOf, Log, LogLine, NO_PREVIOUS, NewLine, authenticate};
 use crate::marker::FORMAT;
 use crate::vault::Vault;
 use crate::{Result, layout, salt};
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry};
 use keepfast_keys::Keyring;
-use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, Record};
+use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, PointId, Record};
 use keepfast_objects::{ObjectsError, Put};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -44,6 +44,22 @@ pub trait Revalidate: Send + Sync {
 impl Revalidate for () {
     async fn revalidate(&self, _log: &Log, records: Vec<Record>) -> Result<Vec<Record>> {
         Ok(records)
+    }
+}
+
+/// Records that are right as long as a point is the newest of its backup: what was made from it would otherwise hide
+/// what is newer.
+#[derive(Clone, Debug)]
+pub struct StillNewest(pub PointId);
+
+#[async_trait]
+impl Revalidate for StillNewest {
+    async fn revalidate(&self, log: &Log, records: Vec<Record>) -> Result<Vec<Record>> {
+        let newest = log.resolve(&self.0.backup, AsOf::Latest)?;
+        if newest.seq() == self.0.seq {
+            return Ok(records);
+        }
+        Err(VaultError::Superseded { base: self.0.to_string(), newest: newest.id().to_string() })
     }
 }
 
@@ -89,15 +105,16 @@ impl Vault {
         let mut written: Vec<NewObject> = written.to_vec();
         self.target().sync().await?;
         self.compare_sizes(&written).await?;
-        let mut compared = written.len();
         let (line, bytes) = loop {
             let log = self.log().await?;
             records = check.revalidate(&log, records).await?;
             refuse_contradictions(&records)?;
             if log.condemns() {
+                // What was condemned may be deleted at any time; the point will not name it.
+                written.retain(|object| !log.is_condemned(&object.path));
+                let compared = written.len();
                 self.store_condemned_anew(&log, &mut records, &mut written).await?;
                 self.compare_sizes(&written[compared..]).await?;
-                compared = written.len();
             }
             let mut all = records.clone();
             if !log.keys().contains_key(&FIRST_GENERATION) {
@@ -167,7 +184,15 @@ impl Vault {
                 return Err((path.clone(), VaultError::damaged(path, "it is not what was just written")));
             }
         }
-        self.compare_sizes(written).await.map_err(|e| match e {
+        let mut compared = self.compare_sizes(written).await;
+        if let Err(VaultError::Incomplete { .. }) = compared {
+            // A rival may have dropped the point since, and deleted its objects.
+            let log = self.log().await.map_err(|e| (self.url().to_owned(), e))?;
+            let standing: Vec<NewObject> =
+                written.iter().filter(|o| !log.is_condemned(&o.path)).cloned().collect();
+            compared = self.compare_sizes(&standing).await;
+        }
+        compared.map_err(|e| match e {
             VaultError::Incomplete { ref path, .. } => (path.clone(), e),
             e => (self.url().to_owned(), e),
         })

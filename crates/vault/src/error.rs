@@ -88,6 +88,26 @@ pub enum VaultError {
         /// The vault.
         url: String,
     },
+    /// The retention policy cannot be followed.
+    #[error("the retention policy is refused: {reason}")]
+    Policy {
+        /// Why.
+        reason: String,
+    },
+    /// A plan has nothing left that is still right to do: rivals did it, or changed what it was made from.
+    #[error("the plan is out of date: {plan}")]
+    Stale {
+        /// The plan.
+        plan: String,
+    },
+    /// A newer point was committed while this run worked on an older one.
+    #[error("a newer restore point, {newest}, was committed while {base} was worked on")]
+    Superseded {
+        /// The point that was worked on.
+        base: String,
+        /// The newest.
+        newest: String,
+    },
     /// Objects that a commit names are not in the vault; nothing was committed.
     #[error("{path} and {} more of {total} new objects are not in the vault as they were written", .wrong - 1)]
     Incomplete {
@@ -210,6 +230,9 @@ impl Coded for VaultError {
             Self::NoKeys { .. } => 253,
             Self::KeysChanged => 254,
             Self::Keys(e) => return e.code(),
+            Self::Policy { .. } => 260,
+            Self::Stale { .. } => 261,
+            Self::Superseded { .. } => 262,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -222,6 +245,7 @@ impl Coded for VaultError {
                 Class::Retry
             }
             Self::Keys(e) => e.class(),
+            Self::Stale { .. } | Self::Superseded { .. } => Class::Retry,
             Self::Record { .. } => Class::Bug,
             Self::Objects(e) => e.class(),
             Self::Format(e) => e.class(),
@@ -253,6 +277,9 @@ impl Coded for VaultError {
             Self::Diverged { .. } => {
                 "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
             }
+            Self::Policy { .. } => "Say what stays, such as `--keep-last 7 --keep-weekly 4`.",
+            Self::Stale { .. } => "Run the same command again; it makes a new plan.",
+            Self::Superseded { .. } => "Run the same command again; it works on the newest point then.",
             Self::Unsupported { .. } => "Leave the option out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",

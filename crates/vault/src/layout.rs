@@ -78,6 +78,28 @@ pub fn change_segment(table: &TableId, entry: &SegmentEntry) -> String {
     format!("{TABLES}/{table}/changes/{}", entry.file_name())
 }
 
+/// The id of the table that an object belongs to; none for what is no table's.
+pub fn table_of(path: &str) -> Option<&str> {
+    path.strip_prefix(TABLES)?.strip_prefix('/')?.split_once('/').map(|(table, _)| table)
+}
+
+/// Whether the path is that of a manifest, a segment or a change segment: what points name, and nothing else.
+pub fn is_content(path: &str) -> bool {
+    let hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match path.split('/').collect::<Vec<_>>().as_slice() {
+        [folder, id] => *folder == MANIFESTS && hex(id, 64),
+        [folder, table, "segments" | "changes", file] => {
+            let file = file.strip_suffix(".parquet").and_then(|name| name.split_once('-'));
+            *folder == TABLES
+                && hex(table, 32)
+                && file.is_some_and(|(id, stored)| hex(id, 64) && hex(stored, 64))
+        }
+        _ => false,
+    }
+}
+
 /// A table's Delta log.
 pub fn delta_log(table: &TableId) -> String {
     format!("{TABLES}/{table}/_delta_log")
@@ -130,6 +152,31 @@ mod tests {
             assert_eq!(record_number(path), None, "{path}");
         }
         assert_eq!(record_number("log/09999999999999999999.json"), None);
+    }
+
+    #[test]
+    fn only_what_points_name_is_content() {
+        let (id, table) = ("ab".repeat(32), "cd".repeat(16));
+        for path in [
+            format!("manifests/{id}"),
+            format!("tables/{table}/segments/{id}-{id}.parquet"),
+            format!("tables/{table}/changes/{id}-{id}.parquet"),
+        ] {
+            assert!(is_content(&path), "{path}");
+        }
+        for path in [
+            "keepfast.json".to_owned(),
+            "manifests/x".to_owned(),
+            format!("manifests/{id}.tmp-1"),
+            format!("tables/{table}/_delta_log/{id}-{id}.parquet"),
+            format!("tables/{table}/segments/{id}.parquet"),
+            format!("tables/{id}/segments/{id}-{id}.parquet"),
+            format!("staging/{table}/segments/{id}-{id}.parquet"),
+        ] {
+            assert!(!is_content(&path), "{path}");
+        }
+        assert_eq!(table_of(&format!("tables/{table}/segments/x")), Some(table.as_str()));
+        assert_eq!(table_of(&format!("manifests/{id}")), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod copy;
 pub mod delta;
 pub mod environment;
 pub mod error;
+pub mod hold;
 pub mod layout;
 pub mod log;
 pub mod objects;
@@ -27,14 +28,16 @@ mod salt;
 mod seal;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind, Progress};
-pub use commit::{NewObject, Revalidate};
+pub use commit::{NewObject, Revalidate, StillNewest};
 pub use copy::CopyReport;
 pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
+pub use hold::{Held, HoldTerms};
 pub use keepfast_objects::Put;
 pub use keyring::Locking;
-pub use log::{AsOf, Hold, Log, LogLine, Point};
+pub use log::{AsOf, Hold, LineInfo, Log, LogLine, Point};
+pub use prune::{PruneOptions, PrunePlan, PruneReport, Retention};
 pub use vault::{CreateOptions, Vault};
 
 /// The result of this crate's calls.

@@ -5,6 +5,7 @@
 pub mod human;
 mod listing;
 mod points;
+mod retention;
 pub mod rows;
 pub mod statements;
 pub mod table;

@@ -21,6 +21,11 @@ impl Report for PointReport {
             ("held", if s.held { "yes" } else { "no" }.into()),
         ])
         .write(out, "")?;
+        for hold in &self.holds {
+            let until =
+                hold.until.map_or_else(|| "until released".into(), |t| format!("until {}", human::time(t)));
+            writeln!(out, " hold {} {until}: {}", hold.id, human::safe(&hold.reason))?;
+        }
         for table in &self.details {
             writeln!(out)?;
             write_table(table, out)?;

@@ -7,9 +7,11 @@ mod diff;
 mod drop;
 mod explain;
 mod export;
+mod hold;
 mod import;
 mod key;
 mod list;
+mod prune;
 mod query;
 mod restore;
 mod show;
@@ -42,7 +44,10 @@ pub async fn run(app: &App, verb: Verb) -> Result<Exit, CliError> {
         Verb::Query(args) => query::run(app, args).await,
         Verb::Sql(args) => sql::run(app, args).await,
         Verb::Compact(args) => compact::run(app, args).await,
+        Verb::Prune(args) => prune::run(app, args).await,
         Verb::Drop(args) => drop::run(app, args).await,
+        Verb::Hold(args) => hold::hold(app, args).await,
+        Verb::Release(args) => hold::release(app, args).await,
         Verb::Vault(verb) => vault::run(app, verb).await,
         Verb::Key(verb) => key::run(app, verb).await,
         Verb::Import(args) => import::run(app, args).await,

@@ -64,6 +64,7 @@ impl Vault {
         }
         let needs = self.needs(&points, &mut report, progress).await?;
         self.check_objects(&log, needs, options, &mut report, progress).await?;
+        self.forgive_pruned(&mut report).await;
         report.damage.sort_by(|a, b| a.path.cmp(&b.path));
         report.damage.dedup_by(|a, b| a.path == b.path && a.what == b.what);
         Ok(report)
@@ -88,6 +89,19 @@ impl Vault {
             known = line.keys().last().map(|(generation, _)| generation).or(known);
         }
         Ok(())
+    }
+
+    /// What a prune condemned while the check ran is missed by no point any more.
+    async fn forgive_pruned(&self, report: &mut CheckReport) {
+        if report.damage.is_empty() {
+            return;
+        }
+        let Ok(log) = self.log().await else { return };
+        let root = self.target().full("");
+        report.damage.retain(|d| {
+            let path = d.path.strip_prefix(root.as_str()).map_or("", |p| p.trim_start_matches('/'));
+            !log.is_condemned(path)
+        });
     }
 
     fn damaged_record(&self, log: &Log, fault: Fault) -> Damage {

@@ -10,10 +10,11 @@ mod read;
 mod state;
 
 pub use line::{Auth, LogLine};
-pub use state::{AsOf, Hold, Log, Point};
+pub use state::{AsOf, Hold, LineInfo, Log, Point};
 
 pub(crate) use line::{NO_PREVIOUS, NewLine, vault_of};
 pub(crate) use read::{Fault, Reading, read_all};
+pub(crate) use state::NameHash;
 
 use crate::error::VaultError;
 use crate::keyring::KeyState;

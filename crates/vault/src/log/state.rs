@@ -108,13 +108,40 @@ pub struct Log {
     state: Arc<State>,
 }
 
+/// An object's name as a short hash: a vault never forgets a condemned name, so it is held small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct NameHash([u8; 16]);
+
+impl NameHash {
+    pub fn of(path: &str) -> Self {
+        let mut short = [0; 16];
+        short.copy_from_slice(&Hash256::of(path.as_bytes()).0[..16]);
+        Self(short)
+    }
+}
+
+/// A line of the log as it is remembered when what it says has been applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineInfo {
+    /// Its number.
+    pub seq: LogSeq,
+    /// When it was written, by the clock of who wrote it.
+    pub at: Timestamp,
+    /// BLAKE3 of its stored bytes.
+    pub stored: Hash256,
+    /// Its stored size.
+    pub bytes: u64,
+}
+
+/// Invariant: what is held grows with visible points, holds and condemned names (28 bytes each), not with the records
+/// that led there.
 #[derive(Clone)]
 struct State {
     url: String,
-    lines: Vec<Arc<LogLine>>,
+    lines: Vec<LineInfo>,
     points: BTreeMap<LogSeq, Point>,
     holds: BTreeMap<String, Hold>,
-    condemned: HashMap<String, Timestamp>,
+    condemned: HashMap<NameHash, Timestamp>,
     keys: BTreeMap<u64, Hash256>,
 }
 
@@ -154,8 +181,8 @@ impl Log {
     }
 
     /// All lines, oldest first.
-    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &LogLine> {
-        self.state.lines.iter().map(AsRef::as_ref)
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &LineInfo> {
+        self.state.lines.iter()
     }
 
     /// Names of backups with a visible point, sorted.
@@ -220,15 +247,15 @@ impl Log {
         self.state.holds.get(id)
     }
 
-    /// Objects that a prune condemned, relative to the vault, each with the time before which it stays. Their names
-    /// are never used again, whether they are deleted already or not.
-    pub fn condemned(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.state.condemned.iter().map(|(path, after)| (path.as_str(), *after))
+    /// The time until which a condemned object stays; none for one that no prune condemned. Its name is never used
+    /// again, whether it is deleted already or not.
+    pub fn condemned_until(&self, path: &str) -> Option<Timestamp> {
+        self.state.condemned.get(&NameHash::of(path)).copied()
     }
 
     /// Whether a prune condemned this object.
     pub fn is_condemned(&self, path: &str) -> bool {
-        self.state.condemned.contains_key(path)
+        self.condemned_until(path).is_some()
     }
 
     /// Whether a prune condemned anything at all.
@@ -260,7 +287,7 @@ impl State {
                     }
                     for path in condemned {
                         // Twice condemned is condemned from the earlier time on.
-                        let after = self.condemned.entry(path.clone()).or_insert(*delete_after);
+                        let after = self.condemned.entry(NameHash::of(path)).or_insert(*delete_after);
                         *after = (*after).min(*delete_after);
                     }
                 }
@@ -284,6 +311,7 @@ impl State {
                 }
             }
         }
-        self.lines.push(line);
+        let LogLine { seq, at, stored, bytes, .. } = *line;
+        self.lines.push(LineInfo { seq, at, stored, bytes });
     }
 }

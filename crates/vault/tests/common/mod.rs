@@ -1,6 +1,7 @@
 //! A small vault, a clock and random bytes that repeat, and a store that fails on purpose.
 #![allow(dead_code)]
 
+pub mod schedule;
 pub mod spawn;
 
 use async_trait::async_trait;
