@@ -113,7 +113,7 @@ fn wrong_policies_and_holds_are_refused() {
     assert_eq!(points(&folder), 1);
 }
 
-/// Backups, restores, compactions, prunes, drops and checks of one backup in processes of their own, for some seconds;
+/// Backups, restores, compactions, prunes and checks of one backup in processes of their own, for some seconds;
 /// with `KEEPFAST_LONG=1` for an hour.
 #[test]
 fn rivals_in_processes_of_their_own_lose_nothing() {

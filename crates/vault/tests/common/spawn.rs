@@ -32,6 +32,8 @@ pub fn all_calls_can_be_spawned(
     spawnable(vault.hold(backup, None, None, ""));
     spawnable(vault.release(""));
     spawnable(vault.delete_condemned());
+    spawnable(async { vault.prune(&vault.plan_prune(&PruneOptions::default()).await?).await });
+    spawnable(vault.under_hold(vec![], "", HoldTerms::default(), async {}));
     spawnable(vault.put_task_result(run, 0, &1));
     spawnable(vault.task_results::<u8>(run));
     spawnable(vault.put_plan(run, &1));
