@@ -18,6 +18,7 @@ pub mod log;
 pub mod objects;
 pub mod prune;
 pub mod staging;
+pub mod testing;
 pub mod vault;
 
 mod keys;
