@@ -7,7 +7,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
-use keepfast_engine::{Cancel, Engine, EngineOptions};
+use keepfast_engine::{Cancel, Engine, EngineOptions, Surroundings};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,6 +81,7 @@ impl App {
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
+            surroundings: Surroundings::default(),
         })
     }
 
