@@ -124,7 +124,8 @@ impl Engine {
         let mut going_on = None;
         for left in store.unfinished_loads().await? {
             let Ok(purpose) = Purpose::deserialize(&left.purpose) else { continue };
-            let done = self.look_at(store, &left, &purpose, restore, &modes, &tables, going_on.is_none()).await;
+            let done =
+                self.look_at(store, &left, &purpose, restore, &modes, &tables, going_on.is_none()).await;
             match done {
                 Ok(Some(loading)) => going_on = Some(loading),
                 Ok(None) => {}

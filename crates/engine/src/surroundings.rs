@@ -19,11 +19,7 @@ pub struct Surroundings {
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self {
-            targets: Arc::new(AnyTarget),
-            vault: Environment::default(),
-            processes: Arc::new(ThisMachine),
-        }
+        Self { targets: Arc::new(AnyTarget), vault: Environment::default(), processes: Arc::new(ThisMachine) }
     }
 }
 

@@ -5,8 +5,7 @@
 
 use crate::{
     BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, OpenCut, PlanOptions, ProofRequest,
-    Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
-    UnfinishedLoad,
+    Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken, UnfinishedLoad,
 };
 use arrow::array::{Array, RecordBatch};
 use async_trait::async_trait;

@@ -110,7 +110,8 @@ impl Vault {
         while let Some(object) = listing.try_next().await? {
             standing.insert(object.path, object.bytes);
         }
-        let mut wrong = expected.iter().filter(|(name, bytes)| standing.get(*name) != Some(bytes)).map(|(n, _)| n);
+        let mut wrong =
+            expected.iter().filter(|(name, bytes)| standing.get(*name) != Some(bytes)).map(|(n, _)| n);
         match wrong.next() {
             None => Ok(()),
             Some(name) => Err(VaultError::Incomplete {

@@ -40,14 +40,8 @@ enum Victim {
     Update,
 }
 
-const VICTIMS: [Victim; 6] = [
-    Victim::Full,
-    Victim::Incremental,
-    Victim::Restore,
-    Victim::Compact,
-    Victim::Drop,
-    Victim::Update,
-];
+const VICTIMS: [Victim; 6] =
+    [Victim::Full, Victim::Incremental, Victim::Restore, Victim::Compact, Victim::Drop, Victim::Update];
 
 struct Kills {
     folder: Folder,

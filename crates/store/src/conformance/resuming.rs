@@ -27,8 +27,7 @@ async fn take_over(fixture: &dyn Fixture, purpose: &str) -> Result<Arc<dyn Load>
     let Some(found) = found else {
         return Err(Differed("a remembered load is not among the unfinished ones".into()));
     };
-    let text =
-        serde_json::to_string(&found).map_err(|e| Differed(format!("a load cannot travel: {e}")))?;
+    let text = serde_json::to_string(&found).map_err(|e| Differed(format!("a load cannot travel: {e}")))?;
     let found: UnfinishedLoad =
         serde_json::from_str(&text).map_err(|e| Differed(format!("a load cannot travel: {e}")))?;
     elsewhere.attach_load(&found.token).await.during("attach_load")

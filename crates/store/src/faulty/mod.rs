@@ -10,8 +10,8 @@ mod fault;
 pub use fault::Fault;
 
 use crate::{
-    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadState, LoadedPart, OpenCut, PlanOptions,
-    ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadState, LoadedPart, OpenCut,
+    PlanOptions, ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
     UnfinishedLoad,
 };
 use arrow::array::RecordBatch;

@@ -10,24 +10,40 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Rows are put and removed in a table, as a seed says.
-    Write { table: usize, seed: u64 },
+    Write {
+        table: usize,
+        seed: u64,
+    },
     /// A backup of all tables is made.
-    Backup { to: usize, mode: &'static str },
+    Backup {
+        to: usize,
+        mode: &'static str,
+    },
     /// The nth newest of all points is restored.
-    Restore { nth: usize },
+    Restore {
+        nth: usize,
+    },
     /// The newest restore is taken back.
     Undo,
     /// A backup's newest point is folded.
-    Compact { backup: usize },
+    Compact {
+        backup: usize,
+    },
     /// A backup is dropped.
-    Drop { backup: usize },
+    Drop {
+        backup: usize,
+    },
     /// A backup is held, or all holds are released.
-    Hold { backup: usize },
+    Hold {
+        backup: usize,
+    },
     Release,
     /// Condemned objects whose time has come are deleted.
     Delete,
     /// Time passes, in hours; less than none sets the clock back.
-    Pass { hours: i64 },
+    Pass {
+        hours: i64,
+    },
 }
 
 /// An action, and what goes wrong with it.
@@ -128,9 +144,7 @@ impl FromStr for Step {
             "hold" => Action::Hold { backup: number(1)? as usize % 2 },
             "release" => Action::Release,
             "delete" => Action::Delete,
-            "pass" => Action::Pass {
-                hours: words.get(1).and_then(|w| w.parse().ok()).ok_or_else(refuse)?,
-            },
+            "pass" => Action::Pass { hours: words.get(1).and_then(|w| w.parse().ok()).ok_or_else(refuse)? },
             _ => return Err(refuse()),
         };
         let fault = match fault.map(|text| text.split_whitespace().collect::<Vec<_>>()) {

@@ -97,7 +97,8 @@ impl Run {
 
     /// Does it. Returns what the model may look like afterwards: where it was reported done, it must.
     async fn act(&mut self, running: &Running, action: &Action) -> Result<After, String> {
-        let mut after = After { reported: None, live: None, gone: None, point: None, holds: None, restore: None };
+        let mut after =
+            After { reported: None, live: None, gone: None, point: None, holds: None, restore: None };
         match action {
             Action::Write { table, seed } => {
                 let table = TABLES[*table];
@@ -170,7 +171,12 @@ impl Run {
                 }
                 after.holds = Some([&self.model.holds[..], std::slice::from_ref(&held)].concat());
                 let taken = async {
-                    running.open_vault().await?.hold(&held, None, None, "a test").await.map_err(EngineError::from)
+                    running
+                        .open_vault()
+                        .await?
+                        .hold(&held, None, None, "a test")
+                        .await
+                        .map_err(EngineError::from)
                 };
                 after.done(taken.await.map(|_| ()));
             }
@@ -188,9 +194,8 @@ impl Run {
                 self.model.holds = self.held().await;
             }
             Action::Delete => {
-                let deleted = async {
-                    running.open_vault().await?.delete_condemned().await.map_err(EngineError::from)
-                };
+                let deleted =
+                    async { running.open_vault().await?.delete_condemned().await.map_err(EngineError::from) };
                 if deleted.await.is_ok() && self.planted == Planted::DeletesTooMuch {
                     self.lose_a_segment().await;
                 }
@@ -226,7 +231,9 @@ impl Run {
             None => false,
             Some(Ok(())) => true,
             Some(Err((_, true))) => false,
-            Some(Err((error, false))) if sound => return Err(format!("it failed although nothing was wrong: {error}")),
+            Some(Err((error, false))) if sound => {
+                return Err(format!("it failed although nothing was wrong: {error}"));
+            }
             Some(Err(_)) => false,
         };
         let wanted = |done: bool, what: &str| match reported && !done {

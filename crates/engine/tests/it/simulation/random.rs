@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Steps of one script.
 const STEPS: usize = 24;
 /// Scripts of the usual run, about half a minute.
-const SCRIPTS: u64 = 40;
+const SCRIPTS: u64 = 80;
 
 /// Runs a script that is expected to hold; where it does not, panics with the shortest one that fails.
 async fn must_hold(seed: u64, steps: &[Step]) -> Counts {

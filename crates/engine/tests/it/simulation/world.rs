@@ -10,7 +10,9 @@ use keepfast_engine::{
     Cancel, Engine, EngineError, EngineOptions, NoProgress, ProcessId, Processes, StoreResolver, StoreSpec,
     Surroundings, Targets,
 };
-use keepfast_model::{BackupName, ColumnType, Digest, KeyRange, LogSeq, RowHasher, Selection, TableName, TableSchema};
+use keepfast_model::{
+    BackupName, ColumnType, Digest, KeyRange, LogSeq, RowHasher, Selection, TableName, TableSchema,
+};
 use keepfast_objects::faulty::{Process, Script};
 use keepfast_objects::{ObjectsError, Target};
 use keepfast_store::{Store, StoreError};
@@ -241,7 +243,8 @@ impl Running {
             version.scan(KeyRange::default(), None, 1000).try_collect().await.unwrap();
         let mut rows = Rows::new();
         for batch in batches {
-            let (ids, values) = (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
+            let (ids, values) =
+                (batch.column(0).as_primitive::<Int64Type>(), batch.column(1).as_string::<i32>());
             rows.extend((0..ids.len()).map(|i| (ids.value(i), values.value(i).to_owned())));
         }
         Some(rows)
@@ -265,7 +268,12 @@ impl Running {
     }
 
     /// Brings all tables of a point back, under their names or with something behind them.
-    pub async fn restore(&self, from: &str, tables: &[&str], suffix: &str) -> Result<RestoreReport, EngineError> {
+    pub async fn restore(
+        &self,
+        from: &str,
+        tables: &[&str],
+        suffix: &str,
+    ) -> Result<RestoreReport, EngineError> {
         let rename = |t: &&str| (!suffix.is_empty()).then(|| TableName::bare(format!("{t}{suffix}")));
         let request = RestoreRequest {
             tables: TableSet::Tables(tables.iter().map(|t| TableName::bare(*t)).collect()),
@@ -310,7 +318,11 @@ impl Running {
     }
 
     /// The digests of a point's tables, computed anew from its rows.
-    pub async fn content(&self, backup: &BackupName, seq: LogSeq) -> Result<BTreeMap<String, Digest>, EngineError> {
+    pub async fn content(
+        &self,
+        backup: &BackupName,
+        seq: LogSeq,
+    ) -> Result<BTreeMap<String, Digest>, EngineError> {
         let request = VerifyRequest {
             backup: backup.to_string(),
             as_of: AsOf::Point(seq),
