@@ -7,8 +7,9 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
-use keepfast_engine::{Cancel, Engine, EngineOptions};
+use keepfast_engine::{Cancel, Engine, EngineOptions, Surroundings};
 use keepfast_keys::Credentials;
+use keepfast_vault::Environment;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,7 +96,10 @@ impl App {
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
-            credentials: self.credentials.clone(),
+            surroundings: Surroundings {
+                vault: Environment { credentials: self.credentials.clone(), ..Environment::default() },
+                ..Surroundings::default()
+            },
         })
     }
 

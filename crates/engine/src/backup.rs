@@ -77,7 +77,7 @@ impl Engine {
         let vault = self.open_vault_to_write(place.vault.as_deref()).await?;
         let backup = backup_name(place, source)?;
         let fingerprint = fingerprint(request, &backup, source);
-        let resumed = Run::resume(self, &vault, &fingerprint, source).await?;
+        let resumed = Run::resume(self, &vault, &backup, &fingerprint, source).await?;
         let (run, cut) = match resumed {
             Some(Resumable { run, cut }) => {
                 self.options.progress.note("going on with an interrupted backup");
@@ -85,7 +85,7 @@ impl Engine {
             }
             None => {
                 let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-                (Run::start(&vault, &fingerprint, cut.token()).await?, cut)
+                (Run::start(self, &vault, &fingerprint, cut.token()).await?, cut)
             }
         };
         let result = self.backup_at(request, place, source, &vault, &backup, &run, &cut, started).await;

@@ -81,7 +81,7 @@ impl Engine {
                 return Err(EngineError::Interrupted);
             }
             let ended = tokio::select! {
-                ended = run_process(command, &json, &self.options.credentials) => ended,
+                ended = run_process(command, &json, &self.options.surroundings.vault.credentials) => ended,
                 () = self.options.cancel.cancelled() => return Err(EngineError::Interrupted),
             };
             if let Err(reason) = ended {

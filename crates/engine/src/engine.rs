@@ -4,10 +4,10 @@ use crate::Result;
 use crate::api::*;
 use crate::progress::{Cancel, Progress};
 use crate::resolve::StoreResolver;
+use crate::surroundings::Surroundings;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
-use keepfast_keys::Credentials;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub struct EngineOptions {
     pub progress: Arc<dyn Progress>,
     /// Asks to stop.
     pub cancel: Cancel,
-    /// What opens encrypted vaults.
-    pub credentials: Credentials,
+    /// Places, time, random bytes and processes.
+    pub surroundings: Surroundings,
 }
 
 /// Backup, restore, verification, difference and query over stores and vaults.

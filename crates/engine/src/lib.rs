@@ -27,12 +27,15 @@ mod progress;
 mod resolve;
 mod restore;
 mod retention;
+mod resume;
 mod run;
 mod session;
 mod shards;
 mod source;
 mod statements;
+mod surroundings;
 mod task;
+mod undo;
 mod verify;
 mod writes;
 
@@ -42,6 +45,7 @@ pub use progress::{Cancel, NoProgress, Progress, Work};
 pub use resolve::{StoreResolver, StoreSpec};
 pub use session::parse_as_of;
 pub use statements::{backup_request, restore_request, verify_request};
+pub use surroundings::{AnyTarget, ProcessId, Processes, Surroundings, Targets, ThisMachine};
 pub use task::{Task, TaskResult};
 
 /// Result of an engine's call.

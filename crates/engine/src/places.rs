@@ -8,8 +8,8 @@ use crate::point::PointSource;
 use crate::session::same_table;
 use crate::source::TableSource;
 use keepfast_model::{BackupName, LogSeq, PointId, TableName, TablePoint};
-use keepfast_objects::open_target;
-use keepfast_vault::{CreateOptions, Environment, Vault};
+use keepfast_objects::Target;
+use keepfast_vault::{CreateOptions, Vault};
 use std::sync::Arc;
 
 /// What was typed for a backup.
@@ -67,22 +67,22 @@ impl Engine {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
-    /// What vaults take from outside.
-    pub(crate) fn environment(&self) -> Environment {
-        Environment { credentials: self.options.credentials.clone(), ..Environment::default() }
+    fn vault_target(&self, vault: Option<&str>) -> Result<Target> {
+        let target = self.options.surroundings.targets.open(&self.vault_location(vault));
+        Ok(target.map_err(keepfast_vault::VaultError::from)?)
     }
 
     /// Opens a vault for reading.
     pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
-        let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
-        Ok(Vault::open_with(target, self.environment()).await?)
+        let environment = self.options.surroundings.vault.clone();
+        Ok(Vault::open_with(self.vault_target(vault)?, environment).await?)
     }
 
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
-        let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
-        let options = CreateOptions { environment: self.environment(), ..CreateOptions::default() };
-        Ok(Vault::open_or_create_with(target, &options).await?)
+        let environment = self.options.surroundings.vault.clone();
+        let options = CreateOptions { environment, ..CreateOptions::default() };
+        Ok(Vault::open_or_create_with(self.vault_target(vault)?, &options).await?)
     }
 
     /// Finds a backup for reading.

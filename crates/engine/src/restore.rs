@@ -10,19 +10,19 @@ use crate::plan::check_segment_rows;
 use crate::point::{self, entries};
 use crate::progress::Work;
 use crate::resolve::StoreSpec;
+use crate::resume::{Loading, Verified, note_task};
 use crate::session::same_table;
 use crate::source::{LiveSource, TableSource};
 use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
+use crate::undo::Remembered;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use keepfast_model::{
-    ByteCount, Digest, Encryption, PointId, RowHasher, RunId, ShardPosition, TableName, TablePoint,
-    TableShape,
+    ByteCount, Digest, Encryption, PointId, RowHasher, RunId, TableName, TablePoint, TableShape,
 };
 use keepfast_store::load::LoadTable;
-use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
+use keepfast_store::{Load, LoadMode, PublishKind, Store};
 use keepfast_vault::Vault;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,21 +35,6 @@ struct Job {
     to: TableName,
     mode: LoadMode,
     existing: Option<String>,
-}
-
-/// A restore as the data folder remembers it, for `undo`.
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    restore: String,
-    store: StoreSpec,
-    undo: UndoToken,
-    tables: Vec<TableName>,
-    point: PointId,
-    at: jiff::Timestamp,
-    /// What each table held when it was published.
-    digests: Vec<Digest>,
-    /// Where the store's change log stood then: an incremental backup goes on from there.
-    positions: Vec<ShardPosition>,
 }
 
 /// Where a restore goes, and what it brings.
@@ -229,7 +214,6 @@ impl Engine {
         async move {
             let started = Instant::now();
             let prepared = self.prepare_restore(request).await?;
-            let run = prepared.vault.new_run()?;
             let mut tables = vec![];
             for job in &prepared.jobs {
                 let (schema, _) = select(&job.from.schema, &request.selection)?;
@@ -245,14 +229,25 @@ impl Engine {
                     replaced_tag: prepared.id.seq.to_string(),
                 });
             }
-            let load = prepared.store.begin_load(LoadOptions { run: run.clone(), tables }).await?;
-            let loading = self.load_and_publish(request, &prepared, &run, &load, started);
-            let result = self.reading(&prepared.vault, &prepared.id, "restore", loading).await;
-            if result.is_err() {
+            let run = prepared.vault.new_run()?;
+            let restore = fingerprint(request, &prepared);
+            let loading = Arc::new(self.begin_or_go_on(&prepared.store, &restore, run, tables).await?);
+            let work = self.load_and_publish(request, &prepared, &loading, started);
+            let result = self.reading(&prepared.vault, &prepared.id, "restore", work).await;
+            match &result {
+                Ok(_) => {
+                    // The restore stands whatever becomes of this.
+                    if let Err(error) = loading.load.forget().await {
+                        let line = format!("what the restore left behind stays for the next one: {error}");
+                        self.options.progress.note(&line);
+                    }
+                }
+                // Finished tasks wait for the same command.
+                Err(error) if loading.waits_after(error) => {}
                 // The first error tells more than one that follows from it.
-                let _ = load.abandon().await;
+                Err(_) => drop(loading.load.abandon().await),
             }
-            let _ = prepared.vault.sweep_run(&run).await;
+            let _ = prepared.vault.sweep_run(&loading.run).await;
             self.options.progress.finish();
             result
         }
@@ -263,46 +258,34 @@ impl Engine {
         &self,
         request: &RestoreRequest,
         prepared: &Prepared,
-        run: &RunId,
-        load: &Arc<dyn Load>,
+        loading: &Arc<Loading>,
         started: Instant,
     ) -> Result<RestoreReport> {
-        let rows: u64 = prepared.jobs.iter().map(|j| j.from.digest.rows).sum();
-        self.options.progress.stage("restore", Some(Work::Rows(rows)));
-        let mut number = 0;
-        let mut parts = vec![];
-        let mut given = vec![];
-        for job in &prepared.jobs {
-            let results = self.load_table(request, prepared, run, load, job, &mut number).await?;
-            let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
-            if read != job.from.digest {
-                return Err(EngineError::RestoreDiffers {
-                    table: job.to.to_string(),
-                    reason: format!("the point records {} and its rows give {read}", job.from.digest),
-                });
+        let (published, verified, verify_seconds) = match &loading.published {
+            Some((published, verified)) => (published.clone(), verified.clone(), 0.0),
+            None => {
+                let given = self.load_tables(request, prepared, loading).await?;
+                let verifying = Instant::now();
+                let verified = self.verify_load(prepared, &loading.load, given).await?;
+                let verify_seconds = verifying.elapsed().as_secs_f64();
+                if self.options.cancel.is_cancelled() {
+                    return Err(EngineError::Interrupted);
+                }
+                self.options.progress.stage("publish", None);
+                loading.note_verified(&verified).await?;
+                (loading.publish().await?, verified, verify_seconds)
             }
-            given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
-            parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
-        }
-        load.finish(parts).await?;
-        let verifying = Instant::now();
-        let (digests, positions) = self.verify_load(prepared, load, &given).await?;
-        let verify_seconds = verifying.elapsed().as_secs_f64();
-        if self.options.cancel.is_cancelled() {
-            return Err(EngineError::Interrupted);
-        }
-        self.options.progress.stage("publish", None);
-        let published = load.publish().await?;
-        let restore = restore_id(&prepared.id, run);
+        };
+        let restore = restore_id(&prepared.id, &loading.run);
         self.remember(&Remembered {
             restore: restore.clone(),
             store: prepared.spec.clone(),
             undo: published.undo,
             tables: prepared.jobs.iter().map(|j| j.to.clone()).collect(),
             point: prepared.id.clone(),
-            at: jiff::Timestamp::now(),
-            digests: digests.clone(),
-            positions,
+            at: self.options.surroundings.vault.clock.now(),
+            digests: verified.digests.clone(),
+            positions: verified.positions,
         })?;
         let tables = prepared
             .jobs
@@ -310,8 +293,8 @@ impl Engine {
             .enumerate()
             .map(|(i, job)| RestoreTableReport {
                 table: job.to.clone(),
-                rows: given[i].rows,
-                digest: digests[i],
+                rows: verified.given[i].rows,
+                digest: verified.digests[i],
                 replaced: published.replaced.get(i).cloned().flatten(),
             })
             .collect();
@@ -324,12 +307,39 @@ impl Engine {
         })
     }
 
+    /// Loads all tables; returns what each was given.
+    async fn load_tables(
+        &self,
+        request: &RestoreRequest,
+        prepared: &Prepared,
+        loading: &Arc<Loading>,
+    ) -> Result<Vec<Digest>> {
+        let rows: u64 = prepared.jobs.iter().map(|j| j.from.digest.rows).sum();
+        self.options.progress.stage("restore", Some(Work::Rows(rows)));
+        let mut number = 0;
+        let mut parts = vec![];
+        let mut given = vec![];
+        for job in &prepared.jobs {
+            let results = self.load_table(request, prepared, loading, job, &mut number).await?;
+            let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
+            if read != job.from.digest {
+                return Err(EngineError::RestoreDiffers {
+                    table: job.to.to_string(),
+                    reason: format!("the point records {} and its rows give {read}", job.from.digest),
+                });
+            }
+            given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
+            parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
+        }
+        loading.load.finish(parts).await?;
+        Ok(given)
+    }
+
     async fn load_table(
         &self,
         request: &RestoreRequest,
         prepared: &Prepared,
-        run: &RunId,
-        load: &Arc<dyn Load>,
+        loading: &Arc<Loading>,
         job: &Job,
         number: &mut u32,
     ) -> Result<Vec<LoadResult>> {
@@ -345,7 +355,7 @@ impl Engine {
         let mut jobs = vec![];
         for (part, partition) in partitions.into_iter().enumerate() {
             let task = LoadTask {
-                run: run.clone(),
+                run: loading.run.clone(),
                 number: *number,
                 vault: prepared.vault.url().to_owned(),
                 table: job.from.id.clone(),
@@ -355,27 +365,43 @@ impl Engine {
                 profile: profile.clone(),
                 hash: job.mode == LoadMode::Merge,
                 store: prepared.spec.clone(),
-                load: load.token().unwrap_or_default(),
+                load: loading.load.token().unwrap_or_default(),
                 target: job.to.clone(),
                 part: part as u32,
             };
             *number += 1;
-            let (engine, vault, load) = (self.clone(), prepared.vault.clone(), load.clone());
-            jobs.push(async move {
-                if let (Some(command), Some(_)) = (engine.options.worker.clone(), load.token()) {
-                    let number = task.number;
-                    return match engine.in_worker(&command, &vault, &Task::Load(Box::new(task))).await? {
-                        TaskResult::Load(result) => Ok(result),
-                        TaskResult::Scan(_) => Err(EngineError::Task {
-                            task: number,
-                            reason: "its result is of another kind".into(),
-                        }),
-                    };
-                }
-                engine.load_partition(&vault, load.as_ref(), &task).await
-            });
+            let (engine, vault, loading) = (self.clone(), prepared.vault.clone(), loading.clone());
+            jobs.push(async move { engine.load_once(&vault, &loading, task).await });
         }
         self.in_parallel(jobs).await
+    }
+
+    /// Runs a task, here or in a worker, unless an earlier process of this restore has finished it.
+    async fn load_once(&self, vault: &Vault, loading: &Loading, task: LoadTask) -> Result<LoadResult> {
+        let load = loading.load.as_ref();
+        let number = task.number;
+        let whole = Task::Load(Box::new(task.clone()));
+        let identity = whole.identity()?;
+        if let Some(done) = loading.finished(&identity) {
+            self.options.progress.advance(0, done.read.rows);
+            return Ok(done);
+        }
+        let result = match (&self.options.worker, load.token()) {
+            (Some(command), Some(_)) => match self.in_worker(command, vault, &whole).await? {
+                TaskResult::Load(result) => result,
+                TaskResult::Scan(_) => {
+                    return Err(EngineError::Task {
+                        task: number,
+                        reason: "its result is of another kind".into(),
+                    });
+                }
+            },
+            _ => self.load_partition(vault, load, &task).await?,
+        };
+        if loading.remembered {
+            note_task(load, identity, &result).await?;
+        }
+        Ok(result)
     }
 
     /// Reads back what was loaded and compares it with what was given.
@@ -383,13 +409,13 @@ impl Engine {
         &self,
         prepared: &Prepared,
         load: &Arc<dyn Load>,
-        given: &[Digest],
-    ) -> Result<(Vec<Digest>, Vec<ShardPosition>)> {
+        given: Vec<Digest>,
+    ) -> Result<Verified> {
         let rows: u64 = given.iter().map(|d| d.rows).sum();
         self.options.progress.stage("verify", Some(Work::Rows(rows)));
         let cut = load.open_cut().await?;
         let mut digests = vec![];
-        for (job, given) in prepared.jobs.iter().zip(given) {
+        for (job, given) in prepared.jobs.iter().zip(&given) {
             let source: Arc<dyn TableSource> = Arc::new(
                 LiveSource::open(
                     cut.clone(),
@@ -412,20 +438,7 @@ impl Engine {
         }
         let positions = cut.cut().positions;
         cut.release().await?;
-        Ok((digests, positions))
-    }
-
-    /// Positions at which a restore put a table into this state, newest first.
-    pub(crate) fn restored_positions(&self, table: &TableName, state: Digest) -> Vec<Vec<ShardPosition>> {
-        let Ok(files) = std::fs::read_dir(self.restores()) else { return vec![] };
-        let mut found: Vec<Remembered> = files
-            .filter_map(|file| serde_json::from_slice(&std::fs::read(file.ok()?.path()).ok()?).ok())
-            .filter(|r: &Remembered| {
-                r.tables.iter().zip(&r.digests).any(|(t, d)| same_table(t, table) && *d == state)
-            })
-            .collect();
-        found.sort_by_key(|r| std::cmp::Reverse(r.at));
-        found.into_iter().map(|r| r.positions).collect()
+        Ok(Verified { given, digests, positions })
     }
 
     /// The digest of all rows of a source, computed from the rows.
@@ -453,63 +466,20 @@ impl Engine {
             .collect();
         Ok(self.in_parallel(jobs).await?.into_iter().fold(Digest::default(), Digest::merge))
     }
+}
 
-    /// Puts back what a restore replaced; returns the tables' names.
-    pub fn undo<'a>(&'a self, restore: &'a str) -> LocalBoxFuture<'a, Result<Vec<TableName>>> {
-        async move {
-            let path = self.restores().join(format!("{restore}.json"));
-            let unknown = || EngineError::Unknown { what: "restore", name: restore.to_owned() };
-            if !restore.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '@' | '.'))
-                || restore.starts_with('.')
-            {
-                return Err(unknown());
-            }
-            let bytes = match std::fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(unknown()),
-                Err(source) => {
-                    return Err(EngineError::State {
-                        what: "read",
-                        path: path.display().to_string(),
-                        source,
-                    });
-                }
-            };
-            let remembered: Remembered = serde_json::from_slice(&bytes).map_err(|e| EngineError::State {
-                what: "read",
-                path: path.display().to_string(),
-                source: e.into(),
-            })?;
-            let store = self.options.stores.open(&remembered.store).await?;
-            store.undo(&remembered.undo).await?;
-            std::fs::remove_file(&path).map_err(|source| EngineError::State {
-                what: "remove",
-                path: path.display().to_string(),
-                source,
-            })?;
-            Ok(remembered.tables)
-        }
-        .boxed_local()
-    }
-
-    fn restores(&self) -> std::path::PathBuf {
-        self.options.data.join("restores")
-    }
-
-    fn remember(&self, restore: &Remembered) -> Result<()> {
-        let folder = self.restores();
-        let path = folder.join(format!("{}.json", restore.restore));
-        let failed = |source: std::io::Error| EngineError::State {
-            what: "write",
-            path: path.display().to_string(),
-            source,
-        };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let json = serde_json::to_vec_pretty(restore).map_err(|e| failed(e.into()))?;
-        let unfinished = path.with_extension("tmp");
-        std::fs::write(&unfinished, json).map_err(failed)?;
-        std::fs::rename(&unfinished, &path).map_err(failed)
-    }
+/// What makes two restores the same: equal rows of equal points under equal names, whatever stands there now.
+fn fingerprint(request: &RestoreRequest, prepared: &Prepared) -> String {
+    let tables: Vec<_> = prepared.jobs.iter().map(|j| (&j.from.id, j.to.to_string())).collect();
+    let text = format!(
+        "{}\n{}\n{tables:?}\n{:?}\n{:?}\n{:?}",
+        prepared.vault.id(),
+        prepared.id,
+        request.selection,
+        request.if_exists,
+        request.segment_rows
+    );
+    blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
 /// Names a restore: the point, and a part of the run's id.

@@ -6,7 +6,8 @@
 use crate::Result;
 use crate::engine::Engine;
 use crate::plan::Source;
-use keepfast_model::RunId;
+use crate::surroundings::ProcessId;
+use keepfast_model::{BackupName, RunId};
 use keepfast_store::OpenCut;
 use keepfast_vault::Vault;
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,8 @@ pub(crate) struct Resumable {
 struct Plan {
     fingerprint: String,
     cut: Option<serde_json::Value>,
-    host: String,
-    process: u32,
+    #[serde(flatten)]
+    process: ProcessId,
     started: jiff::Timestamp,
 }
 
@@ -40,14 +41,18 @@ impl Run {
     }
 
     /// Starts a run; where the cut can be read again, an interruption can be gone on with.
-    pub async fn start(vault: &Vault, fingerprint: &str, cut: Option<serde_json::Value>) -> Result<Self> {
+    pub async fn start(
+        engine: &Engine,
+        vault: &Vault,
+        fingerprint: &str,
+        cut: Option<serde_json::Value>,
+    ) -> Result<Self> {
         let run = Self { id: vault.new_run()? };
         let plan = Plan {
             fingerprint: fingerprint.to_owned(),
             cut,
-            host: host(),
-            process: std::process::id(),
-            started: jiff::Timestamp::now(),
+            process: engine.options.surroundings.processes.this(),
+            started: engine.options.surroundings.vault.clock.now(),
         };
         vault.put_plan(&run.id, &plan).await?;
         Ok(run)
@@ -57,6 +62,7 @@ impl Run {
     pub async fn resume(
         engine: &Engine,
         vault: &Vault,
+        backup: &BackupName,
         fingerprint: &str,
         source: &Source,
     ) -> Result<Option<Resumable>> {
@@ -64,14 +70,25 @@ impl Run {
         for (run, _) in vault.staged_runs().await? {
             // A plan that cannot be read is not ours to go on with.
             let Ok(Some(plan)) = vault.plan::<Plan>(&run).await else { continue };
-            let (Some(cut), false) = (plan.cut, alive(&plan.host, plan.process)) else { continue };
+            let may_run = engine.options.surroundings.processes.may_run(&plan.process);
+            let (Some(cut), false) = (plan.cut, may_run) else { continue };
             if plan.fingerprint == fingerprint && newest.as_ref().is_none_or(|n| n.0 < plan.started) {
                 newest = Some((plan.started, run, cut));
             }
         }
         let Some((_, id, token)) = newest else { return Ok(None) };
+        let run = Self { id };
         match source.store.attach_cut(&token).await {
-            Ok(cut) => Ok(Some(Resumable { run: Self { id }, cut })),
+            Ok(cut) => {
+                // It died after its commit, or another backup came later: its cut is the past.
+                let at = cut.cut().at;
+                if vault.log().await?.points(backup).any(|point| point.cut.at >= at) {
+                    cut.release().await?;
+                    run.sweep(vault).await?;
+                    return Ok(None);
+                }
+                Ok(Some(Resumable { run, cut }))
+            }
             Err(error) => {
                 engine.options.progress.note(&format!("the interrupted backup starts anew: {error}"));
                 Ok(None)
@@ -84,17 +101,4 @@ impl Run {
         vault.sweep_run(&self.id).await?;
         Ok(())
     }
-}
-
-fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_or_else(|_| "unknown".into(), |s| s.trim().to_owned())
-}
-
-/// Whether the process that wrote a plan may still run. One of another machine may, for all we know.
-fn alive(on: &str, process: u32) -> bool {
-    if on != host() {
-        return true;
-    }
-    process == std::process::id() || std::path::Path::new(&format!("/proc/{process}")).exists()
 }

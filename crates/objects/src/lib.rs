@@ -4,9 +4,10 @@
 //! above this crate speaks to a [`Target`]: an object store, a prefix in it, and a form of its address that may be
 //! shown. Two promises hold on every target: [`Target::put_new`] lets exactly one of several writers of one name win,
 //! and after it returns, this object and everything put before it through the same target survives a power failure.
-//! Read [`target`] first, then [`folder`].
+//! Read [`target`] first, then [`folder`]. Tests put [`faulty`] between a caller and its place.
 
 pub mod error;
+pub mod faulty;
 pub mod folder;
 pub mod open;
 mod read;

@@ -74,6 +74,10 @@ impl Target {
         Self { store, prefix, url: url.into(), barrier: Some(barrier) }
     }
 
+    pub(crate) fn barrier(&self) -> Option<&Arc<dyn Barrier>> {
+        self.barrier.as_ref()
+    }
+
     /// The same place behind another store: for wrappers that throttle, count or fail.
     #[must_use]
     pub fn wrapped(&self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {

@@ -21,7 +21,7 @@ pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, Tabl
 pub use edit::{Edit, OnDuplicate, TableEdit};
 pub use error::StoreError;
 pub use faulty::{Fault, Faulty};
-pub use load::{Load, LoadMode, LoadOptions, LoadedPart, Published, UndoToken};
+pub use load::{Load, LoadMode, LoadOptions, LoadState, LoadedPart, Published, UndoToken, UnfinishedLoad};
 pub use store::{Capabilities, CutKind, CutOptions, PublishKind, Store, TableInfo};
 pub use throttled::{Clock, Limits, SystemClock, Throttled};
 

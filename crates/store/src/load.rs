@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use keepfast_model::{Digest, RunId, TableName, TableSchema, point::Dependent};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -85,6 +86,30 @@ pub struct Published {
 #[serde(transparent)]
 pub struct UndoToken(pub serde_json::Value);
 
+/// A load that asked to be remembered and is not forgotten yet: its process may be at work or dead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfinishedLoad {
+    /// What [`Load::remember`] was told.
+    pub purpose: serde_json::Value,
+    /// What [`Store::attach_load`](crate::Store::attach_load) needs.
+    pub token: serde_json::Value,
+    /// Where it goes.
+    pub targets: Vec<TableName>,
+    /// When it asked, by the clock of its process.
+    pub begun: jiff::Timestamp,
+}
+
+/// How far a load is, as the store knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadState {
+    /// Parts can be written; those that were written are still there.
+    Open,
+    /// It was published, and its tables are as they were published: the answer.
+    Published(Published),
+    /// Nobody can go on with it, and why: it was swept, abandoned, or its tables were changed after it was published.
+    Over(String),
+}
+
 /// A load under way. Dropped without [`Load::publish`], it leaves nothing visible.
 #[async_trait]
 pub trait Load: Debug + Send + Sync {
@@ -122,11 +147,45 @@ pub trait Load: Debug + Send + Sync {
     /// Makes it visible as the store's capability says. A caller whose answer was lost may ask again: it gets the first
     /// answer or an error, and nothing changes.
     ///
+    /// Where the store says that it was published, it reads what it has stored of the tables' lists, not what it holds in
+    /// memory; their rows were read back before.
+    ///
     /// # Errors
     /// `TableExists` and `Conflict` when the target changed since the load began; nothing is visible then. Of several
     /// tables either all become visible or none.
     async fn publish(&self) -> Result<Published>;
 
-    /// Removes what was loaded.
+    /// Removes what was loaded and is not visible, and forgets the load.
     async fn abandon(&self) -> Result<()>;
+
+    /// Lets a later process find the load with [`Store::unfinished_loads`](crate::Store::unfinished_loads), and the parts
+    /// that it has written by then, should this one die. Durable when it returns. False where the store cannot: what such
+    /// a load leaves behind is swept by its age.
+    async fn remember(&self, purpose: &serde_json::Value) -> Result<bool> {
+        let _ = purpose;
+        Ok(false)
+    }
+
+    /// Keeps a note with a remembered load for whoever goes on with it; durable when it returns, and everything that was
+    /// written before it. Of several notes of one name the first one counts; false for the others. Names are letters,
+    /// digits and `-`.
+    async fn note(&self, name: &str, note: &serde_json::Value) -> Result<bool> {
+        let _ = (name, note);
+        Ok(false)
+    }
+
+    /// All notes of a remembered load. One that a crash tore is left out.
+    async fn notes(&self) -> Result<BTreeMap<String, serde_json::Value>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// How far a remembered load is, also when another process did it.
+    async fn state(&self) -> Result<LoadState> {
+        Ok(LoadState::Open)
+    }
+
+    /// Ends the remembering of a load whose answer has arrived. What it published stays.
+    async fn forget(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::cut::OpenCut;
-use crate::load::{Load, LoadOptions, UndoToken};
+use crate::load::{Load, LoadOptions, UndoToken, UnfinishedLoad};
 use async_trait::async_trait;
 use keepfast_model::{ByteCount, ShardId, TableName, TableSchema, point::Dependent};
 use std::fmt::{Debug, Display};
@@ -112,8 +112,14 @@ pub trait Store: Debug + Display + Send + Sync {
     /// `Unsupported` for a mode that the capabilities exclude.
     async fn begin_load(&self, options: LoadOptions) -> Result<Arc<dyn Load>>;
 
-    /// Opens a running load again from its token, to write parts of it from another process.
+    /// Opens a running load again from its token, to write parts of it from another process, or to go on with it.
     async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>>;
+
+    /// Loads that asked to be remembered and were neither abandoned nor forgotten, the oldest first; those that are under
+    /// way among them. None where the store remembers none.
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        Ok(vec![])
+    }
 
     /// Puts back what a publication replaced. A second undo of the same token is refused.
     async fn undo(&self, token: &UndoToken) -> Result<()>;

@@ -5,7 +5,7 @@
 
 use crate::{
     BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, OpenCut, PlanOptions, ProofRequest,
-    Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+    Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken, UnfinishedLoad,
 };
 use arrow::array::{Array, RecordBatch};
 use async_trait::async_trait;
@@ -153,6 +153,9 @@ impl Store for Throttled {
     }
     async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
         self.inner.attach_load(token).await
+    }
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        self.inner.unfinished_loads().await
     }
     async fn undo(&self, token: &UndoToken) -> Result<()> {
         self.inner.undo(token).await

@@ -62,12 +62,16 @@ impl Vault {
             target.probe(&self.environment().random_id()?).await?;
         }
         let mut report = CopyReport::default();
+        let mut expected = BTreeMap::new();
         for name in key_files(&log) {
-            self.copy_same(target, &name, self.target().get(&name).await?).await?;
+            let bytes = self.target().get(&name).await?;
+            expected.insert(name.clone(), bytes.len() as u64);
+            self.copy_same(target, &name, bytes).await?;
         }
         let (manifests, segments) = self.pieces(&log).await?;
         // Manifests after what they list, as any run writes them.
         for pieces in [segments, manifests] {
+            expected.extend(pieces.iter().map(|(name, p)| (name.clone(), p.bytes.0)));
             let missing: Vec<_> =
                 pieces.iter().filter(|(name, p)| standing.get(*name) != Some(&p.bytes.0)).collect();
             report.kept += (pieces.len() - missing.len()) as u64;
@@ -90,6 +94,7 @@ impl Vault {
         }
         for line in log.lines() {
             let (name, copy) = (layout::log_record(line.seq), layout::log_copy(line.seq));
+            expected.extend([(name.clone(), line.bytes), (copy.clone(), line.bytes)]);
             if standing.contains_key(&name) && standing.contains_key(&copy) {
                 continue;
             }
@@ -98,8 +103,33 @@ impl Vault {
             self.copy_same(target, &copy, bytes).await?;
             report.records += 1;
         }
-        self.copy_same(target, layout::MARKER, marker).await?;
+        target.sync().await?;
+        self.compare_with(target, &expected).await?;
+        self.copy_same(target, layout::MARKER, marker.clone()).await?;
+        if target.size(layout::MARKER).await? != Some(marker.len() as u64) {
+            let path = target.full(layout::MARKER);
+            return Err(VaultError::Incomplete { path, wrong: 1, total: 1 });
+        }
         Ok(report)
+    }
+
+    /// Refuses a copy that lacks something, or holds it in another size: a place may answer and store nothing.
+    async fn compare_with(&self, target: &Target, expected: &BTreeMap<String, u64>) -> Result<()> {
+        let mut standing = BTreeMap::new();
+        let mut listing = target.list_stream("");
+        while let Some(object) = listing.try_next().await? {
+            standing.insert(object.path, object.bytes);
+        }
+        let mut wrong =
+            expected.iter().filter(|(name, bytes)| standing.get(*name) != Some(bytes)).map(|(n, _)| n);
+        match wrong.next() {
+            None => Ok(()),
+            Some(name) => Err(VaultError::Incomplete {
+                path: target.full(name),
+                wrong: 1 + wrong.count(),
+                total: expected.len(),
+            }),
+        }
     }
 
     /// What stands at the place, with sizes; refused unless it is nothing, or an earlier state of this vault.

@@ -19,6 +19,7 @@ pub mod log;
 pub mod objects;
 pub mod prune;
 pub mod staging;
+pub mod testing;
 pub mod vault;
 
 mod keyring;

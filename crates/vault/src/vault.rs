@@ -87,7 +87,11 @@ impl Vault {
             program: options.program.clone(),
         };
         match target.put_new(layout::MARKER, marker.encode()?).await? {
-            Put::Created => Ok(Self::of(target, marker, keys, environment)),
+            Put::Created => {
+                // A place that answers and stores nothing is no vault.
+                Marker::read(&target).await?;
+                Ok(Self::of(target, marker, keys, environment))
+            }
             Put::Existed => Err(VaultError::VaultExists { url: target.url().to_owned() }),
         }
     }

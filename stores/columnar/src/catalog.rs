@@ -115,6 +115,11 @@ impl Catalog {
         self.tables.iter().find(|t| t.id == *id)
     }
 
+    /// Whether a table of this id is visible, or was.
+    pub(crate) fn knows(&self, id: &TableId) -> bool {
+        self.by_id(id).is_some() || self.dropped.iter().any(|d| d.id == *id)
+    }
+
     pub(crate) fn by_id_mut(&mut self, id: &TableId) -> Option<&mut CatalogTable> {
         self.tables.iter_mut().find(|t| t.id == *id)
     }

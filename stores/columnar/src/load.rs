@@ -8,6 +8,7 @@ use crate::names::{self, WriterId};
 use crate::sink::{Piece, SHARD, Target};
 use crate::store::ColumnarStore;
 use crate::table::TableVersion;
+use crate::undo::Step;
 use crate::version::PageRef;
 use crate::{Result, fault, join, rows};
 use async_trait::async_trait;
@@ -17,29 +18,32 @@ use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::{Digest, KeyRange, ShardId, TableId, TableName};
 use keepfast_store::load::{LoadTable, SegmentStream, StoredSegment};
 use keepfast_store::{
-    BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OnDuplicate, OpenCut, Published, StoreError,
-    UndoToken,
+    BatchStream, Load, LoadMode, LoadOptions, LoadState, LoadedPart, OnDuplicate, OpenCut, Published,
+    StoreError,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
 /// What every process that takes part in a load knows of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Token {
+pub(crate) struct Token {
+    /// Where it is remembered.
+    pub id: String,
     /// The catalog entry it started from.
-    since: u64,
+    pub since: u64,
     at: Timestamp,
     /// For tables that do not say another number.
     target_rows: u32,
-    tables: Vec<TokenTable>,
+    pub tables: Vec<TokenTable>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct TokenTable {
-    load: LoadTable,
+pub(crate) struct TokenTable {
+    pub load: LoadTable,
     /// The id that the loaded rows have; nothing else has it.
-    id: TableId,
+    pub id: TableId,
 }
 
 /// What one part wrote.
@@ -73,8 +77,8 @@ struct Merged {
 /// A load under way.
 #[derive(Debug)]
 pub struct ColumnarLoad {
-    store: ColumnarStore,
-    token: Token,
+    pub(crate) store: ColumnarStore,
+    pub(crate) token: Token,
     state: Mutex<State>,
 }
 
@@ -105,6 +109,7 @@ impl ColumnarLoad {
             tables.push(TokenTable { load, id: TableId(names::random_hex()) });
         }
         let token = Token {
+            id: names::random_hex(),
             since: head.seq,
             at: Timestamp::now(),
             target_rows: store.shared.options.target_rows,
@@ -277,6 +282,20 @@ impl ColumnarLoad {
         )
     }
 
+    /// Refuses a version whose own file or pages are not stored as they were given to the place. Its rows were read back.
+    async fn check_lists(&self, table: &TableId, ready: &Prepared) -> Result<()> {
+        let place = &self.store.shared.place;
+        let name = names::version(table, &ready.file_name);
+        if place.get(&name).await? != place.encode(&name, ready.file.as_ref())? {
+            return Err(fault::damaged(place.full(&name), "its bytes are not those that were written"));
+        }
+        for page in &ready.file.pages {
+            let name = names::page(table, &page.name);
+            place.check_stored(&name, &place.get(&name).await?, &page.stored)?;
+        }
+        Ok(())
+    }
+
     fn not_finished(&self) -> StoreError {
         StoreError::Unsupported {
             store: self.store.shared.url(),
@@ -379,9 +398,13 @@ impl Load for ColumnarLoad {
         let _turn = shared.turn.acquire().await;
         loop {
             let head = shared.head().await?;
+            if let Some(published) = self.published_by_another(&head).await? {
+                *state = State::Published(published.clone());
+                return Ok(published);
+            }
             let names: Vec<String> = self.token.tables.iter().map(|t| t.load.target.to_string()).collect();
             let mut next = head.next(&writer, format!("load {}", names.join(", ")));
-            let mut published = Published { replaced: vec![], undo: UndoToken(serde_json::Value::Null) };
+            let mut replaced = vec![];
             let mut steps = vec![];
             for (token, table) in self.token.tables.iter().zip(finished.iter_mut()) {
                 let ids: Vec<&str> = table.writers.iter().map(String::as_str).collect();
@@ -399,6 +422,7 @@ impl Load for ColumnarLoad {
                         self.merge(table, &head).await?;
                     }
                     let merged = table.merged.as_ref().ok_or_else(|| self.not_finished())?;
+                    self.check_lists(&existing.id, &merged.ready).await?;
                     if let Some(entry) = next.by_id_mut(&existing.id) {
                         entry.version = merged.ready.file.version;
                         entry.file = merged.ready.file_name.clone();
@@ -408,16 +432,16 @@ impl Load for ColumnarLoad {
                         before: existing.file.clone(),
                         after: merged.ready.file_name.clone(),
                     });
-                    published.replaced.push(None);
+                    replaced.push(None);
                     continue;
                 }
-                let (replaced, step) = put_table(&self.store, &mut next, token, table, existing)?;
-                published.replaced.push(replaced);
+                self.check_lists(&token.id, &table.loaded).await?;
+                let (kept, step) = put_table(&self.store, &mut next, token, table, existing)?;
+                replaced.push(kept);
                 steps.push(step);
             }
-            published.undo = UndoToken(
-                serde_json::to_value(&steps).map_err(|e| fault::damaged("an undo token", e.to_string()))?,
-            );
+            let published = Published { replaced, undo: Step::token(&steps)? };
+            self.intend(&next, &published).await?;
             if shared.try_commit(&head, next).await?.is_some() {
                 *state = State::Published(published.clone());
                 return Ok(published);
@@ -425,12 +449,34 @@ impl Load for ColumnarLoad {
         }
     }
 
+    async fn remember(&self, purpose: &serde_json::Value) -> Result<bool> {
+        self.remember_in_place(purpose).await
+    }
+
+    async fn note(&self, name: &str, note: &serde_json::Value) -> Result<bool> {
+        self.note_in_place(name, note).await
+    }
+
+    async fn notes(&self) -> Result<BTreeMap<String, serde_json::Value>> {
+        self.notes_in_place().await
+    }
+
+    async fn state(&self) -> Result<LoadState> {
+        self.state_in_place().await
+    }
+
+    async fn forget(&self) -> Result<()> {
+        self.forget_in_place().await
+    }
+
     async fn abandon(&self) -> Result<()> {
         // What other processes still write there is swept later.
         *self.state.lock().await = State::Open;
         let place = &self.store.shared.place;
+        // First of all nobody may go on with it.
+        self.forget_in_place().await?;
         let head = self.store.shared.head().await?;
-        for table in self.token.tables.iter().filter(|t| head.by_id(&t.id).is_none()) {
+        for table in self.token.tables.iter().filter(|t| !head.knows(&t.id)) {
             for object in place.list(&names::table(&table.id)).await? {
                 place.delete(&object.path).await?;
             }
@@ -487,94 +533,4 @@ fn put_table(
     }
     next.add(added);
     Ok((Some(kept.clone()), Step::Replaced { name, id: token.id.clone(), kept, old: existing.id }))
-}
-
-/// What a publication did to one table, and how to put it back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "did", rename_all = "snake_case")]
-enum Step {
-    Created { name: TableName, id: TableId },
-    Replaced { name: TableName, id: TableId, kept: TableName, old: TableId },
-    Merged { id: TableId, before: String, after: String },
-}
-
-/// Puts back what a publication replaced.
-pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()> {
-    let shared = &store.shared;
-    let refuse = |reason: String| StoreError::Unsupported {
-        store: shared.url(),
-        what: format!("undo this restore: {reason}"),
-    };
-    let steps: Vec<Step> = serde_json::from_value(token.0.clone())
-        .map_err(|e| refuse(format!("its token cannot be read: {e}")))?;
-    let writer = WriterId::random();
-    let _turn = shared.turn.acquire().await;
-    loop {
-        let head = shared.head().await?;
-        let mut next = head.next(&writer, "undo".into());
-        for step in &steps {
-            match step {
-                Step::Created { name, id } => {
-                    if next.remove(id).is_none() {
-                        return Err(refuse(format!("table '{name}' is gone, or it was undone already")));
-                    }
-                }
-                Step::Replaced { name, id, kept, old } => {
-                    if next.by_id(id).is_none() {
-                        return Err(refuse(format!(
-                            "table '{name}' is another one, or it was undone already"
-                        )));
-                    }
-                    let Some(at) = next.tables.iter().position(|t| t.id == *old && t.replaced.is_some())
-                    else {
-                        return Err(refuse(format!("'{kept}' is gone, or it was undone already")));
-                    };
-                    let current = next.remove(id).map(|t| t.name).unwrap_or_else(|| name.clone());
-                    let at = next.tables.iter().position(|t| t.id == *old).unwrap_or(at);
-                    let mut back = next.tables.remove(at);
-                    back.name = current;
-                    back.replaced = None;
-                    next.add(back);
-                }
-                Step::Merged { id, before, after } => {
-                    let Some(entry) = next.by_id(id).cloned() else {
-                        return Err(refuse("the table is gone".into()));
-                    };
-                    if entry.file != *after {
-                        return Err(refuse(format!(
-                            "table '{}' was written to after it, or it was undone already",
-                            entry.name
-                        )));
-                    }
-                    let ready = version_again(store, &entry, before).await?.ok_or_else(|| {
-                        refuse(format!("the version of '{}' before it is no longer kept", entry.name))
-                    })?;
-                    if let Some(entry) = next.by_id_mut(id) {
-                        entry.version = ready.file.version;
-                        entry.file = ready.file_name;
-                    }
-                }
-            }
-        }
-        if shared.try_commit(&head, next).await?.is_some() {
-            return Ok(());
-        }
-    }
-}
-
-/// A new version with the rows of an older one.
-async fn version_again(store: &ColumnarStore, entry: &CatalogTable, older: &str) -> Result<Option<Prepared>> {
-    let now = TableVersion::open(store.shared.clone(), entry).await?;
-    let Some(then) = store.shared.find_version(&entry.id, older).await? else { return Ok(None) };
-    let mut target = store.target_of(&now);
-    target.schema = Arc::new(then.schema.clone());
-    target.epoch = then.epoch;
-    let parts = Parts {
-        pieces: then.pages.iter().cloned().map(Piece::Page).collect(),
-        profile: then.profile.clone(),
-        added: then.digest,
-        removed: now.file.digest,
-        op: "undo".into(),
-    };
-    build::build(&target, &now.file, Some(&now.file_name), parts).await.map(Some)
 }

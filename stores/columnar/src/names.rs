@@ -30,6 +30,7 @@ pub(crate) fn random_hex() -> String {
 pub(crate) const CATALOG: &str = "catalog";
 pub(crate) const DATA: &str = "data";
 pub(crate) const HOLDS: &str = "holds";
+pub(crate) const LOADS: &str = "loads";
 
 pub(crate) fn catalog(seq: u64) -> String {
     format!("{CATALOG}/{seq:020}.json")
@@ -37,6 +38,33 @@ pub(crate) fn catalog(seq: u64) -> String {
 
 pub(crate) fn hold(id: &str) -> String {
     format!("{HOLDS}/{id}.json")
+}
+
+/// What makes a load one that is remembered.
+pub(crate) fn load(id: &str) -> String {
+    format!("{LOADS}/{id}/load.json")
+}
+
+/// The load whose first object this is.
+pub(crate) fn parse_load(path: &str) -> Option<&str> {
+    path.strip_prefix("loads/")?.strip_suffix("/load.json")
+}
+
+pub(crate) fn notes(load: &str) -> String {
+    format!("{LOADS}/{load}/notes")
+}
+
+pub(crate) fn note(load: &str, name: &str) -> String {
+    format!("{LOADS}/{load}/notes/{name}.json")
+}
+
+pub(crate) fn intents(load: &str) -> String {
+    format!("{LOADS}/{load}/publications")
+}
+
+/// What a load meant to publish with one catalog entry.
+pub(crate) fn intent(load: &str, seq: u64, writer: &WriterId) -> String {
+    format!("{LOADS}/{load}/publications/{}", version_file(seq, writer))
 }
 
 pub(crate) fn table(table: &TableId) -> String {

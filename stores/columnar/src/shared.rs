@@ -89,7 +89,7 @@ impl Shared {
         }
     }
 
-    async fn entry(&self, seq: u64) -> Result<Option<Catalog>> {
+    pub async fn entry(&self, seq: u64) -> Result<Option<Catalog>> {
         let name = names::catalog(seq);
         let Some(bytes) = self.place.find(&name).await? else { return Ok(None) };
         let entry: Catalog = self.place.decode(&name, &bytes)?;
@@ -135,9 +135,19 @@ impl Shared {
         debug_assert_eq!(next.seq, head.seq + 1, "entries follow each other");
         let name = names::catalog(next.seq);
         let bytes = self.place.encode(&name, &next)?;
-        match self.place.create(&name, bytes).await? {
-            Put::Existed => return Ok(None),
-            Put::Created => {}
+        match self.place.create(&name, bytes.clone()).await {
+            Ok(Put::Existed) => return Ok(None),
+            Ok(Put::Created) => {}
+            // The request may have arrived all the same.
+            Err(e @ StoreError::Unavailable { .. }) => match self.place.find(&name).await {
+                Ok(Some(found)) if found == bytes => {}
+                _ => return Err(e),
+            },
+            Err(e) => return Err(e),
+        }
+        if !self.place.exists(&name).await? {
+            // A place that answers and stores nothing.
+            return Err(fault::damaged(self.place.full(&name), "it was written and is not there"));
         }
         if head.seq > 0 && !self.place.exists(&names::catalog(head.seq)).await? {
             // The store ran ahead by more entries than are kept; ours is a number long used and removed.

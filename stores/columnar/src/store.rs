@@ -15,7 +15,7 @@ use keepfast_model::{ShardId, TableId, TableName, TableSchema};
 use keepfast_objects::open_target;
 use keepfast_store::{
     Capabilities, CutKind, CutOptions, Edit, Load, LoadOptions, OpenCut, PublishKind, Store, StoreError,
-    TableInfo, UndoToken,
+    TableInfo, UndoToken, UnfinishedLoad,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -338,8 +338,12 @@ impl Store for ColumnarStore {
         Ok(Arc::new(ColumnarLoad::attach(self, token)?))
     }
 
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        crate::resume::unfinished(self).await
+    }
+
     async fn undo(&self, token: &UndoToken) -> Result<()> {
-        crate::load::undo(self, token).await
+        crate::undo::undo(self, token).await
     }
 
     fn edit(&self) -> Option<&dyn Edit> {

@@ -5,6 +5,7 @@ mod demo;
 mod files;
 mod help;
 mod interrupt;
+mod killed;
 mod pages;
 mod real_input;
 mod retention;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use keepfast_engine::api::*;
 use keepfast_engine::{
-    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec,
+    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec, Surroundings,
 };
 use keepfast_model::{Digest, RowHasher, Selection, TableName};
 use keepfast_store::{CutOptions, PlanOptions, ScanOptions, Store};
@@ -47,6 +47,7 @@ impl Harness {
             worker: None,
             progress: Arc::new(NoProgress),
             cancel: Cancel::default(),
+            surroundings: Surroundings::default(),
         });
         Self { engine, store, folder }
     }

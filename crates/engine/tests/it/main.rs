@@ -1,6 +1,8 @@
-//! The engine over the awkward store: whatever a store does, a point is complete or there is none.
+//! The engine over the awkward store: whatever a store does, a point is complete or there is none. And over places
+//! that go wrong at every operation: see [`simulation`].
 
 mod awkward;
 mod harness;
 mod no_lie;
 mod points;
+mod simulation;

@@ -2,11 +2,12 @@
 
 use super::cut::{AwkwardCut, Handle};
 use super::options::Snapshots;
-use super::state::{Replaced, Shared, State};
+use super::state::{Remembered, Replaced, Shared, State};
 use super::table::Table;
 use crate::load::LoadTable;
 use crate::{
-    BatchStream, Load, LoadMode, LoadOptions, LoadedPart, OpenCut, Published, Result, StoreError, UndoToken,
+    BatchStream, Load, LoadMode, LoadOptions, LoadState, LoadedPart, OpenCut, Published, Result, StoreError,
+    UndoToken, UnfinishedLoad,
 };
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -23,7 +24,8 @@ enum Stage {
     Writing(Parts),
     /// The tables as they will be, and for a merge the version of the table that it was merged with.
     Finished(Vec<(usize, Option<u64>)>, Parts),
-    Published(Published),
+    /// The answer, and each target's table with the version of its last change then.
+    Published(Published, Vec<(usize, u64)>),
     Abandoned,
 }
 
@@ -79,7 +81,7 @@ impl Staged {
         let now = match stage {
             Stage::Writing(_) => "not finished",
             Stage::Finished(..) => "finished",
-            Stage::Published(_) => "published",
+            Stage::Published(..) => "published",
             Stage::Abandoned => "abandoned",
         };
         self.shared.unsupported(&format!("go on with load {}: it is {now}", self.id))
@@ -127,7 +129,7 @@ impl Staged {
         let mut stage = self.stage();
         let (tables, parts) = match &*stage {
             Stage::Finished(tables, parts) => (tables, parts),
-            Stage::Published(published) => return Ok(published.clone()),
+            Stage::Published(published, _) => return Ok(published.clone()),
             other => return Err(self.over(other)),
         };
         let mut guard = self.shared.state();
@@ -186,8 +188,14 @@ impl Staged {
         state.undos.insert(self.id, undo);
         state.loads.remove(&self.id);
         let published = Published { replaced, undo: UndoToken(serde_json::json!({ "load": self.id })) };
-        *stage = Stage::Published(published.clone());
+        *stage = Stage::Published(published.clone(), self.standing(state));
         Ok(published)
+    }
+
+    /// Each target's table, and when it was changed last.
+    fn standing(&self, state: &State) -> Vec<(usize, u64)> {
+        let now = self.options.tables.iter().filter_map(|t| state.names.get(&t.target));
+        now.map(|i| (*i, state.tables[*i].changed)).collect()
     }
 }
 
@@ -245,7 +253,12 @@ impl Load for LoadHandle {
             digest = digest.merge(hasher.digest(&batch)?);
             batches.push(batch);
         }
-        match &mut *self.0.stage() {
+        let mut stage = self.0.stage();
+        // Who goes on after a crash need not know whether the load was finished.
+        if let Stage::Finished(_, parts) = &mut *stage {
+            *stage = Stage::Writing(std::mem::take(parts));
+        }
+        match &mut *stage {
             Stage::Writing(parts) => parts.insert((at, part), batches),
             other => return Err(self.0.over(other)),
         };
@@ -254,7 +267,9 @@ impl Load for LoadHandle {
 
     async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {
         let mut stage = self.0.stage();
-        let Stage::Writing(written) = &*stage else { return Err(self.0.over(&stage)) };
+        let (Stage::Writing(written) | Stage::Finished(_, written)) = &*stage else {
+            return Err(self.0.over(&stage));
+        };
         let mut taken = Parts::new();
         for (table, parts) in parts {
             let (at, target) = self.0.place(&table)?;
@@ -301,11 +316,71 @@ impl Load for LoadHandle {
 
     async fn abandon(&self) -> Result<()> {
         let mut stage = self.0.stage();
-        if matches!(*stage, Stage::Published(_)) {
-            return Err(self.0.over(&stage));
+        let mut state = self.0.shared.state();
+        state.remembered.remove(&self.0.id);
+        state.loads.remove(&self.0.id);
+        if !matches!(*stage, Stage::Published(..)) {
+            *stage = Stage::Abandoned;
         }
-        *stage = Stage::Abandoned;
-        self.0.shared.state().loads.remove(&self.0.id);
         Ok(())
     }
+
+    async fn remember(&self, purpose: &serde_json::Value) -> Result<bool> {
+        let mut state = self.0.shared.state();
+        let begun = self.0.shared.time(state.version);
+        let remembered =
+            Remembered { load: self.0.clone(), purpose: purpose.clone(), begun, notes: BTreeMap::new() };
+        state.remembered.entry(self.0.id).or_insert(remembered);
+        Ok(true)
+    }
+
+    async fn note(&self, name: &str, note: &serde_json::Value) -> Result<bool> {
+        let mut state = self.0.shared.state();
+        let Some(remembered) = state.remembered.get_mut(&self.0.id) else { return Ok(false) };
+        if remembered.notes.contains_key(name) {
+            return Ok(false);
+        }
+        remembered.notes.insert(name.to_owned(), note.clone());
+        Ok(true)
+    }
+
+    async fn notes(&self) -> Result<BTreeMap<String, serde_json::Value>> {
+        let state = self.0.shared.state();
+        Ok(state.remembered.get(&self.0.id).map(|r| r.notes.clone()).unwrap_or_default())
+    }
+
+    async fn state(&self) -> Result<LoadState> {
+        let stage = self.0.stage();
+        Ok(match &*stage {
+            Stage::Writing(_) | Stage::Finished(..) => LoadState::Open,
+            Stage::Abandoned => LoadState::Over("it was abandoned".into()),
+            Stage::Published(published, standing) => {
+                let now = self.0.standing(&self.0.shared.state());
+                match now == *standing {
+                    true => LoadState::Published(published.clone()),
+                    false => LoadState::Over("its tables were changed since it was published".into()),
+                }
+            }
+        })
+    }
+
+    async fn forget(&self) -> Result<()> {
+        self.0.shared.state().remembered.remove(&self.0.id);
+        Ok(())
+    }
+}
+
+/// Loads that asked to be remembered.
+pub(super) fn unfinished(shared: &Shared) -> Vec<UnfinishedLoad> {
+    let state = shared.state();
+    state
+        .remembered
+        .values()
+        .map(|r| UnfinishedLoad {
+            purpose: r.purpose.clone(),
+            token: serde_json::json!({ "load": r.load.id }),
+            targets: r.load.options.tables.iter().map(|t| t.target.clone()).collect(),
+            begun: r.begun,
+        })
+        .collect()
 }

@@ -22,7 +22,7 @@ pub use options::{Awkwardness, Duplicates, Snapshots};
 use crate::conformance::Write;
 use crate::{
     Capabilities, CutKind, CutOptions, Load, LoadOptions, OpenCut, Result, Store, StoreError, TableInfo,
-    UndoToken,
+    UndoToken, UnfinishedLoad,
 };
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -262,11 +262,19 @@ impl Store for AwkwardStore {
 
     async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
         let id = token.get("load").and_then(serde_json::Value::as_u64);
-        let held = id.and_then(|id| self.shared.state().loads.get(&id).map(|(_, load)| load.clone()));
-        match held.and_then(|load| load.upgrade()) {
+        let held = id.and_then(|id| {
+            let state = self.shared.state();
+            let remembered = state.remembered.get(&id).map(|r| r.load.clone());
+            remembered.or_else(|| state.loads.get(&id).and_then(|(_, load)| load.upgrade()))
+        });
+        match held {
             Some(load) => Ok(Arc::new(LoadHandle(load))),
             None => Err(self.shared.unsupported("go on with this load: it is published, abandoned or swept")),
         }
+    }
+
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        Ok(load::unfinished(&self.shared))
     }
 
     async fn undo(&self, token: &UndoToken) -> Result<()> {

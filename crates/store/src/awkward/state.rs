@@ -8,7 +8,7 @@ use crate::StoreError;
 use jiff::Timestamp;
 use keepfast_model::TableName;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Tables by number. A dropped table loses its name and stays, so that open cuts can read it.
 #[derive(Debug, Default)]
@@ -19,9 +19,20 @@ pub(super) struct State {
     pub names: BTreeMap<TableName, usize>,
     pub cuts: BTreeMap<u64, Weak<AwkwardCut>>,
     pub loads: BTreeMap<u64, (String, Weak<Staged>)>,
+    /// Loads that asked to be remembered. They hold the store, as its disk would.
+    pub remembered: BTreeMap<u64, Remembered>,
     /// Publications that can be undone.
     pub undos: BTreeMap<u64, Vec<Replaced>>,
     pub last_id: u64,
+}
+
+/// A load that a later process may go on with.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub load: Arc<Staged>,
+    pub purpose: serde_json::Value,
+    pub begun: Timestamp,
+    pub notes: BTreeMap<String, serde_json::Value>,
 }
 
 /// One table that a publication replaced.

@@ -18,6 +18,7 @@ mod loading;
 mod publishing;
 mod read;
 mod reading;
+mod resuming;
 mod rows;
 
 pub use check::Outcome;
@@ -85,6 +86,9 @@ macro_rules! __for_each_property {
             loading an_abandoned_load_leaves_nothing_visible;
             loading a_dropped_load_leaves_nothing_visible;
             loading a_sweep_removes_only_what_was_left_behind;
+            resuming an_unfinished_load_goes_on_in_another_process;
+            resuming a_publication_is_heard_of_in_another_process;
+            resuming an_abandoned_load_is_not_gone_on_with;
             publishing replace_keeps_the_old_table_and_undo_brings_it_back_once;
             publishing publishing_again_changes_nothing;
             publishing create_on_an_existing_table_is_refused;

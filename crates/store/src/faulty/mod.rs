@@ -10,8 +10,9 @@ mod fault;
 pub use fault::Fault;
 
 use crate::{
-    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadedPart, OpenCut, PlanOptions,
-    ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadState, LoadedPart, OpenCut,
+    PlanOptions, ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+    UnfinishedLoad,
 };
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -98,6 +99,9 @@ impl Store for Faulty {
     /// Parts written through an attached load fail loudly only: their schemas are not known here.
     async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
         Ok(self.load(self.inner.attach_load(token).await?, BTreeMap::new()))
+    }
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        self.inner.unfinished_loads().await
     }
     async fn undo(&self, token: &UndoToken) -> Result<()> {
         self.inner.undo(token).await
@@ -262,5 +266,20 @@ impl Load for FaultyLoad {
     }
     async fn abandon(&self) -> Result<()> {
         self.inner.abandon().await
+    }
+    async fn remember(&self, purpose: &serde_json::Value) -> Result<bool> {
+        self.inner.remember(purpose).await
+    }
+    async fn note(&self, name: &str, note: &serde_json::Value) -> Result<bool> {
+        self.inner.note(name, note).await
+    }
+    async fn notes(&self) -> Result<BTreeMap<String, serde_json::Value>> {
+        self.inner.notes().await
+    }
+    async fn state(&self) -> Result<LoadState> {
+        self.inner.state().await
+    }
+    async fn forget(&self) -> Result<()> {
+        self.inner.forget().await
     }
 }

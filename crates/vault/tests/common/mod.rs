@@ -1,56 +1,25 @@
-//! A small vault, a clock and random bytes that repeat, and a store that fails on purpose.
+//! A small vault in memory, and points to put into it.
 #![allow(dead_code)]
 
 pub mod schedule;
 pub mod spawn;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt};
-use jiff::{SignedDuration, Timestamp};
+use futures::stream::StreamExt;
+use jiff::Timestamp;
 use keepfast_format::{EncodedSegment, Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::*;
 use keepfast_objects::Target;
-use keepfast_vault::{Clock, CreateOptions, Environment, NewObject, Random, Vault, VaultError};
+#[allow(unused_imports, reason = "each test file uses its own share")]
+pub use keepfast_objects::faulty::{Fault, Faulty, Kind, Process, Script};
+use keepfast_vault::testing::environment;
+#[allow(unused_imports, reason = "each test file uses its own share")]
+pub use keepfast_vault::testing::{Jumping, Ticking};
+use keepfast_vault::{CreateOptions, Environment, NewObject, Vault, VaultError};
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
-use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
-/// One second later every time.
-#[derive(Debug)]
-pub struct Ticking(pub AtomicI64);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_second(self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
-    }
-}
-
-impl Ticking {
-    pub fn pass(&self, time: SignedDuration) {
-        self.0.fetch_add(time.as_secs(), Ordering::SeqCst);
-    }
-}
-
-/// The same bytes for the same seed.
-#[derive(Debug)]
-pub struct Seeded(AtomicU64);
-
-impl Random for Seeded {
-    fn fill(&self, buffer: &mut [u8]) -> std::io::Result<()> {
-        for piece in buffer.chunks_mut(32) {
-            let n = self.0.fetch_add(1, Ordering::SeqCst);
-            piece.copy_from_slice(&Hash256::of(&n.to_le_bytes()).0[..piece.len()]);
-        }
-        Ok(())
-    }
-}
+use std::sync::Arc;
 
 pub struct World {
     pub clock: Arc<Ticking>,
@@ -58,15 +27,8 @@ pub struct World {
 }
 
 pub fn world(seed: u64) -> World {
-    let clock = Arc::new(Ticking(AtomicI64::new(1_800_000_000)));
-    let environment = Environment {
-        clock: clock.clone(),
-        random: Arc::new(Seeded(AtomicU64::new(seed << 32))),
-        parallel: 4,
-        passphrase_cost: keepfast_keys::Cost::TRIVIAL,
-        ..Environment::default()
-    };
-    World { clock, environment }
+    let clock = Arc::new(Ticking::at(1_800_000_000));
+    World { environment: environment(clock.clone(), seed), clock }
 }
 
 impl World {
@@ -267,126 +229,6 @@ pub fn seal(value: &serde_json::Value) -> Bytes {
     let sum = Hash256::of(&json);
     json.extend_from_slice(format!(",\"sum\":\"{sum}\"}}\n").as_bytes());
     json.into()
-}
-
-/// How a store goes wrong at its nth operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It and everything after it fails, without effect.
-    DiesBefore,
-    /// It takes effect, then it and everything after it fails.
-    DiesAfter,
-    /// It takes effect and its answer is lost; later ones work.
-    LosesAnswer,
-    /// As above, and the client tries once more by itself.
-    LosesAnswerAndRetries,
-}
-
-/// Fails at its nth operation.
-#[derive(Debug)]
-pub struct Faulty {
-    inner: Arc<dyn ObjectStore>,
-    at: u64,
-    fault: Fault,
-    count: Mutex<u64>,
-}
-
-impl Faulty {
-    pub fn new(inner: Arc<dyn ObjectStore>, at: u64, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner, at, fault, count: Mutex::new(0) })
-    }
-
-    pub fn operations(&self) -> u64 {
-        *self.count.lock().unwrap()
-    }
-
-    fn next(&self) -> Step {
-        let mut count = self.count.lock().unwrap();
-        let n = *count;
-        *count += 1;
-        match (n.cmp(&self.at), self.fault) {
-            (std::cmp::Ordering::Less, _) => Step::Works,
-            (std::cmp::Ordering::Equal, Fault::DiesBefore) => Step::Fails,
-            (std::cmp::Ordering::Equal, Fault::LosesAnswerAndRetries) => Step::Twice,
-            (std::cmp::Ordering::Equal, _) => Step::WorksSilently,
-            (_, Fault::DiesBefore | Fault::DiesAfter) => Step::Fails,
-            (_, _) => Step::Works,
-        }
-    }
-}
-
-enum Step {
-    Works,
-    WorksSilently,
-    Twice,
-    Fails,
-}
-
-fn lost() -> object_store::Error {
-    object_store::Error::Generic { store: "faulty", source: "the connection is gone".into() }
-}
-
-impl fmt::Display for Faulty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Faulty({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Faulty {
-    async fn put_opts(
-        &self,
-        at: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        match self.next() {
-            Step::Fails => Err(lost()),
-            Step::Works => self.inner.put_opts(at, payload, opts).await,
-            Step::WorksSilently => {
-                let _ = self.inner.put_opts(at, payload, opts).await;
-                Err(lost())
-            }
-            Step::Twice => {
-                let _ = self.inner.put_opts(at, payload.clone(), opts.clone()).await;
-                self.inner.put_opts(at, payload, opts).await
-            }
-        }
-    }
-    async fn put_multipart_opts(
-        &self,
-        at: &Path,
-        opts: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(at, opts).await
-    }
-    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
-        match self.next() {
-            Step::Fails | Step::WorksSilently => Err(lost()),
-            _ => self.inner.get_opts(at, options).await,
-        }
-    }
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        match self.next() {
-            Step::Fails | Step::WorksSilently => futures::stream::once(async { Err(lost()) }).boxed(),
-            _ => self.inner.delete_stream(locations),
-        }
-    }
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        match self.next() {
-            Step::Fails | Step::WorksSilently => futures::stream::once(async { Err(lost()) }).boxed(),
-            _ => self.inner.list(prefix),
-        }
-    }
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
 }
 
 /// An independent copy of a store in memory.

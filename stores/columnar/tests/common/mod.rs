@@ -2,8 +2,6 @@
 
 #![allow(dead_code)]
 
-pub mod dying;
-
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;

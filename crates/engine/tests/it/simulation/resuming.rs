@@ -1,0 +1,133 @@
+//! Restores that are cut off go on where they stopped.
+
+use super::world::{Running, World};
+use keepfast_engine::api::Mode;
+use keepfast_objects::faulty::{Fault, Kind, Operation, Script, Tally};
+
+const TABLES: [&str; 3] = ["a", "b", "c"];
+
+async fn origin() -> World {
+    let world = World::new();
+    let running = world.sound();
+    for table in TABLES {
+        running.create(table).await.unwrap();
+        let rows: Vec<_> = (0..400).map(|i| (i, format!("{table} {}", i * 7919))).collect();
+        running.write(table, &rows, &[]).await.unwrap();
+    }
+    running.backup("x", &TABLES, Mode::Full).await.unwrap();
+    for table in TABLES {
+        running.write(table, &[(1, "damaged".into())], &[2, 3, 4]).await.unwrap();
+    }
+    world
+}
+
+fn segments_read(running: &Running) -> u64 {
+    let of_vault = |o: &Operation| o.place.ends_with("vault") && o.path.contains("/segments/");
+    Tally::of(&running.process.trace(), of_vault).get(Kind::Get).bytes
+}
+
+/// The operation that commits a catalog entry, in a restore that nothing happens to.
+async fn commit_of_a_restore(world: &World) -> Operation {
+    let world = world.fork();
+    let clean = world.sound();
+    clean.restore("x", &TABLES, "").await.unwrap();
+    let trace = clean.process.trace();
+    trace.into_iter().rev().find(|o| o.kind == Kind::Put && o.path.starts_with("catalog/")).unwrap()
+}
+
+#[tokio::test]
+async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
+    let origin = origin().await;
+    let untouched = origin.fork();
+    let clean = untouched.sound();
+    clean.restore("x", &TABLES, "").await.unwrap();
+    let whole = segments_read(&clean);
+    // It dies when everything is loaded, before anything is visible.
+    let commit = commit_of_a_restore(&origin).await;
+    let world = origin.fork();
+    let first = world.start(Script::at(commit.number, Fault::DiesBefore));
+    assert!(first.restore("x", &TABLES, "").await.is_err());
+    assert_eq!(world.sound().live("a").await.unwrap()[&1], "damaged");
+    let again = world.sound();
+    again.restore("x", &TABLES, "").await.unwrap();
+    eprintln!("{whole} bytes of segments; read again: {}", segments_read(&again));
+    assert_eq!(segments_read(&again), 0, "everything was loaded already");
+    let sound = world.sound();
+    assert_eq!(sound.live("c").await.unwrap()[&1], "c 7919");
+    assert_eq!(sound.store_loads().await, 0, "nothing is left to go on with");
+    // In the middle: only what was under way is loaded again.
+    for at in (0..commit.number).step_by(7) {
+        let world = origin.fork();
+        let first = world.start(Script::at(at, Fault::DiesAfter));
+        if first.restore("x", &TABLES, "").await.is_ok() {
+            continue;
+        }
+        let again = world.sound();
+        again.restore("x", &TABLES, "").await.unwrap();
+        let twice = segments_read(&first) + segments_read(&again);
+        assert!(twice <= whole + whole / 3 + 1, "cut at {at}: {twice} bytes for {whole}");
+        assert_eq!(world.sound().store_loads().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_publication_that_nobody_heard_of_is_reported_by_the_same_command_and_can_be_undone() {
+    let origin = origin().await;
+    let commit = commit_of_a_restore(&origin).await;
+    for fault in [Fault::DiesAfter, Fault::LosesAnswer] {
+        let world = origin.fork();
+        let first = world.start(Script::at(commit.number, fault));
+        let answer = first.restore("x", &TABLES, "").await;
+        assert_eq!(answer.is_ok(), fault == Fault::LosesAnswer, "{fault}");
+        assert_eq!(world.sound().live("a").await.unwrap()[&1], "a 7919", "it is published");
+        if fault == Fault::DiesAfter {
+            assert!(first.restores().is_empty());
+            let again = world.sound();
+            let report = again.restore("x", &TABLES, "").await.unwrap();
+            assert_eq!(segments_read(&again), 0, "nothing is restored a second time");
+            assert!(report.tables.iter().all(|t| t.replaced.is_some()), "{report:?}");
+        }
+        let running = world.sound();
+        let restore = running.restores().pop().unwrap();
+        running.engine.undo(&restore).await.unwrap();
+        assert_eq!(running.live("a").await.unwrap()[&1], "damaged");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_since_a_publication_that_nobody_heard_of_is_not_taken_for_the_restore() {
+    let origin = origin().await;
+    let commit = commit_of_a_restore(&origin).await;
+    let first = origin.start(Script::at(commit.number, Fault::DiesAfter));
+    assert!(first.restore("x", &TABLES, "").await.is_err());
+    origin.sound().write("b", &[(1, "damaged again".into())], &[]).await.unwrap();
+    origin.sound().restore("x", &TABLES, "").await.unwrap();
+    assert_eq!(origin.sound().live("b").await.unwrap()[&1], "b 7919");
+    assert_eq!(origin.sound().store_loads().await, 0);
+}
+
+#[tokio::test]
+async fn half_made_tables_of_a_dead_restore_are_removed_by_the_next_restore_of_them() {
+    let origin = origin().await;
+    let commit = commit_of_a_restore(&origin).await;
+    let first = origin.start(Script::at(commit.number, Fault::DiesBefore));
+    assert!(first.restore("x", &TABLES, "").await.is_err());
+    assert_eq!(origin.sound().store_loads().await, 1);
+    let tables = origin.table_folders().await;
+    // Another restore of one of these tables: what the dead one loaded is in its way.
+    origin.sound().restore("x", &["a"], "").await.unwrap();
+    assert_eq!(origin.sound().store_loads().await, 0);
+    assert_eq!(origin.table_folders().await, tables - TABLES.len() + 1);
+}
+
+#[tokio::test]
+async fn a_restore_beside_one_that_runs_begins_anew_and_removes_nothing_of_it() {
+    let origin = origin().await;
+    let commit = commit_of_a_restore(&origin).await;
+    let running = origin.start(Script::at(commit.number, Fault::LosesRequest));
+    assert!(running.restore("x", &TABLES, "").await.is_err());
+    assert_eq!(running.store_loads().await, 1);
+    // The same process asks again: its own load counts as under way.
+    running.restore("x", &["a"], "").await.unwrap();
+    assert_eq!(running.store_loads().await, 1, "the load of a running process was removed");
+}

@@ -1,0 +1,274 @@
+//! Every operation of every act on a vault goes wrong in every way: earlier points stay whole, nothing is reported that
+//! is not there, and the same act succeeds afterwards without any step by hand.
+
+mod common;
+
+use common::*;
+use futures::future::BoxFuture;
+use keepfast_model::LogSeq;
+use keepfast_objects::Target;
+use keepfast_vault::{AsOf, CheckOptions, CreateOptions, Vault, VaultError};
+use object_store::memory::InMemory;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What an act works with: a vault, and a place to copy it to.
+struct Hands {
+    vault: Vault,
+    copy: Target,
+}
+
+/// An act on a vault. A new one is one line in [`ACTS`].
+struct Act {
+    name: &'static str,
+    run: for<'a> fn(&'a Hands) -> BoxFuture<'a, Result<(), VaultError>>,
+}
+
+const ACTS: &[Act] = &[
+    Act { name: "backup", run: |h| Box::pin(backing_up(h)) },
+    Act { name: "drop", run: |h| Box::pin(dropping(h)) },
+    Act { name: "delete condemned", run: |h| Box::pin(deleting(h)) },
+    Act { name: "hold", run: |h| Box::pin(holding(h)) },
+    Act { name: "release", run: |h| Box::pin(releasing(h)) },
+    Act { name: "copy", run: |h| Box::pin(copying(h)) },
+];
+
+async fn backing_up(hands: &Hands) -> Result<(), VaultError> {
+    let samples = [sample("orders", &["a", "e"], &["f"]), sample("items", &["c"], &["d", "g"])];
+    back_up(&hands.vault, &backup("kept"), "new", &samples).await.map(drop)
+}
+
+async fn dropping(hands: &Hands) -> Result<(), VaultError> {
+    hands.vault.drop_backup(&backup("unwanted"), jiff::SignedDuration::ZERO).await.map(drop)
+}
+
+async fn deleting(hands: &Hands) -> Result<(), VaultError> {
+    hands.vault.delete_condemned().await.map(drop)
+}
+
+async fn holding(hands: &Hands) -> Result<(), VaultError> {
+    hands.vault.hold(&backup("unwanted"), None, None, "test").await.map(drop)
+}
+
+async fn releasing(hands: &Hands) -> Result<(), VaultError> {
+    let held: Vec<String> = hands.vault.log().await?.holds().map(|h| h.id.clone()).collect();
+    for id in held {
+        hands.vault.release(&id).await?;
+    }
+    Ok(())
+}
+
+async fn copying(hands: &Hands) -> Result<(), VaultError> {
+    hands.vault.copy_to(&hands.copy, &()).await.map(drop)
+}
+
+/// What can be seen of a vault: its points and how many holds it has; and whether its copy is one.
+type Seen = (Vec<(String, LogSeq, String)>, usize, bool);
+
+async fn seen(vault: &Arc<InMemory>, copy: &Arc<InMemory>) -> Seen {
+    let vault = open(vault).await;
+    let log = vault.log().await.unwrap();
+    let points = log.all_points().map(|p| (p.backup.to_string(), p.seq(), p.run.0.clone())).collect();
+    let report = vault.check(&CheckOptions::default(), &()).await.unwrap();
+    assert!(report.is_whole(), "{:?}", report.damage);
+    // Its marker comes last and makes it a vault.
+    let copied = memory(copy.clone()).size("keepfast.json").await.unwrap().is_some();
+    if copied {
+        let copy = Vault::open_with(memory(copy.clone()), world(8).environment).await.unwrap();
+        let report = copy.check(&CheckOptions::default(), &()).await.unwrap();
+        assert!(report.is_whole(), "{:?}", report.damage);
+    }
+    (points, log.holds().count(), copied)
+}
+
+async fn open(store: &Arc<InMemory>) -> Vault {
+    Vault::open_with(memory(store.clone()), world(9).environment).await.unwrap()
+}
+
+/// Two backups of which one has two points, a hold, and condemned objects that wait.
+async fn origin() -> Arc<InMemory> {
+    let store = Arc::new(InMemory::new());
+    let vault = Vault::create(memory(store.clone()), &world(1).options()).await.unwrap();
+    let samples = [sample("orders", &["a", "b"], &[]), sample("items", &["c"], &["d"])];
+    back_up(&vault, &backup("kept"), "first", &samples).await.unwrap();
+    back_up(&vault, &backup("unwanted"), "first", &samples).await.unwrap();
+    back_up(&vault, &backup("gone"), "first", &samples).await.unwrap();
+    vault.hold(&backup("kept"), None, None, "kept").await.unwrap();
+    vault.drop_backup(&backup("gone"), jiff::SignedDuration::ZERO).await.unwrap();
+    store
+}
+
+/// Runs an act in a process: each has random bytes of its own.
+async fn run(
+    process: &Process,
+    vault: &Arc<InMemory>,
+    copy: &Arc<InMemory>,
+    act: &Act,
+) -> Result<(), VaultError> {
+    static PROCESSES: AtomicU64 = AtomicU64::new(100);
+    let vault = process.wrap(&memory(vault.clone()));
+    let later = world(PROCESSES.fetch_add(1, Ordering::SeqCst));
+    later.clock.pass(jiff::SignedDuration::from_hours(24));
+    let vault = Vault::open_with(vault, later.environment).await?;
+    let copy = process.wrap(&Target::new(copy.clone(), Default::default(), "memory:copy"));
+    (act.run)(&Hands { vault, copy }).await
+}
+
+#[tokio::test]
+async fn every_cut_of_every_act_leaves_earlier_points_whole_and_the_act_succeeds_again() {
+    let origin = origin().await;
+    let mut cuts = 0;
+    for act in ACTS {
+        let (vault, copy) = (fork(&origin), Arc::new(InMemory::new()));
+        let before = seen(&vault, &copy).await;
+        let clean = Process::default();
+        run(&clean, &vault, &copy, act).await.unwrap();
+        let after = seen(&vault, &copy).await;
+        let mut of_act = 0;
+        for operation in clean.trace() {
+            for fault in Fault::ALL.into_iter().filter(|f| f.fits(operation.kind)) {
+                let said = format!("{} with {fault} at {operation}", act.name);
+                let (vault, copy) = (fork(&origin), Arc::new(InMemory::new()));
+                let process = Process::new(Script::at(operation.number, fault));
+                let done = run(&process, &vault, &copy, act).await;
+                of_act += process.fired().len();
+                let found = seen(&vault, &copy).await;
+                assert!(found == before || found == after, "{said}: {found:?}");
+                assert!(done.is_err() || found == after, "{said}: reported and not there: {found:?}");
+                process.settle().await;
+                let found = seen(&vault, &copy).await;
+                assert!(found == before || found == after, "{said}, settled: {found:?}");
+                if found == before {
+                    let again = Process::default();
+                    run(&again, &vault, &copy, act).await.unwrap_or_else(|e| panic!("{said}: {e}"));
+                    let (read, bound) = (again.tally(), clean.tally());
+                    let written = process.tally().get(Kind::Put).bytes;
+                    assert!(
+                        read.get(Kind::Get).bytes <= bound.get(Kind::Get).bytes + written,
+                        "{said}: read {read} again, at first {bound}"
+                    );
+                }
+                assert_eq!(seen(&vault, &copy).await, after, "{said}: not done by the next process");
+            }
+        }
+        eprintln!("{}: {of_act} cuts at {}", act.name, clean.tally());
+        cuts += of_act;
+    }
+    eprintln!("{cuts} cuts");
+    assert!(cuts > 1_000, "{cuts}");
+}
+
+#[tokio::test]
+async fn every_cut_of_making_a_vault_needs_no_step_by_hand() {
+    let make = |process: Process, store: Arc<InMemory>| async move {
+        Vault::create(process.wrap(&memory(store)), &world(1).options()).await
+    };
+    let clean = Process::default();
+    make(clean.clone(), Arc::new(InMemory::new())).await.unwrap();
+    let mut cuts = 0;
+    for operation in clean.trace() {
+        for fault in Fault::ALL.into_iter().filter(|f| f.fits(operation.kind)) {
+            let said = format!("{fault} at {operation}");
+            let store = Arc::new(InMemory::new());
+            let process = Process::new(Script::at(operation.number, fault));
+            let first = make(process.clone(), store.clone()).await;
+            cuts += process.fired().len();
+            process.settle().await;
+            let options = CreateOptions { ..world(2).options() };
+            let vault = Vault::open_or_create_with(memory(store.clone()), &options)
+                .await
+                .unwrap_or_else(|e| panic!("{said}: {e}"));
+            if let Ok(first) = first {
+                assert_eq!(first.id(), vault.id(), "{said}");
+                assert_eq!(first.identity_key(), vault.identity_key(), "{said}");
+            }
+            back_up(&vault, &backup("b"), "run", &[sample("t", &["a"], &[])]).await.unwrap();
+            assert!(vault.check(&CheckOptions::default(), &()).await.unwrap().is_whole(), "{said}");
+        }
+    }
+    eprintln!("{cuts} cuts");
+    assert!(cuts > 50, "{cuts}");
+}
+
+#[tokio::test]
+async fn acts_succeed_where_every_request_is_repeated_or_every_listing_is_stale() {
+    let origin = origin().await;
+    let always = [
+        Fault::LosesAnswerAndRetries,
+        Fault::Overtaken { by: 2 },
+        Fault::Stale { by: 3 },
+        Fault::Stale { by: 1_000 },
+    ];
+    for act in ACTS {
+        let (vault, copy) = (fork(&origin), Arc::new(InMemory::new()));
+        run(&Process::default(), &vault, &copy, act).await.unwrap();
+        let after = seen(&vault, &copy).await;
+        for fault in always {
+            let (vault, copy) = (fork(&origin), Arc::new(InMemory::new()));
+            let process = Process::new(Script::always(fault));
+            let done = run(&process, &vault, &copy, act).await;
+            assert!(!process.fired().is_empty() || act.name == "release", "{} with {fault}", act.name);
+            if !matches!(fault, Fault::Stale { .. }) {
+                done.unwrap_or_else(|e| panic!("{} with {fault}: {e}", act.name));
+                assert_eq!(seen(&vault, &copy).await, after, "{} with {fault}", act.name);
+            } else if done.is_ok() {
+                // A listing that misses what was just written may refuse a commit, never make one up.
+                assert_eq!(seen(&vault, &copy).await, after, "{} with {fault}", act.name);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_loses_nothing() {
+    for seed in 0..20 {
+        let store = Arc::new(InMemory::new());
+        let clock = Arc::new(Jumping::new(seed, 1_800_000_000, 30 * 86_400));
+        let environment = keepfast_vault::testing::environment(clock, seed);
+        let options = CreateOptions { environment: environment.clone(), ..CreateOptions::default() };
+        let vault = Vault::create(memory(store.clone()), &options).await.unwrap();
+        let samples = [sample("orders", &["a", "b"], &["x"])];
+        for run in ["1", "2", "3"] {
+            back_up(&vault, &backup("kept"), run, &samples).await.unwrap();
+            back_up(&vault, &backup("dropped"), run, &samples).await.unwrap();
+        }
+        vault.drop_backup(&backup("dropped"), jiff::SignedDuration::from_hours(24)).await.unwrap();
+        back_up(&vault, &backup("dropped"), "4", &samples).await.unwrap();
+        for _ in 0..5 {
+            vault.delete_condemned().await.unwrap();
+            vault.staged_runs().await.unwrap();
+        }
+        let fresh = Vault::open_with(memory(store), environment).await.unwrap();
+        let log = fresh.log().await.unwrap();
+        assert_eq!(log.points(&backup("kept")).count(), 3, "seed {seed}");
+        assert_eq!(log.resolve(&backup("dropped"), AsOf::Latest).unwrap().run.0, "4", "seed {seed}");
+        let report = fresh.check(&CheckOptions::default(), &()).await.unwrap();
+        assert!(report.is_whole(), "seed {seed}: {:?}", report.damage);
+    }
+}
+
+/// What a power failure leaves of a vault in memory is what the next process works with.
+#[tokio::test]
+async fn power_that_fails_at_any_operation_of_a_backup_leaves_points_whole_with_many_seeds() {
+    let origin = origin().await;
+    let act = &ACTS[0];
+    let clean = Process::default();
+    let copy = Arc::new(InMemory::new());
+    run(&clean, &fork(&origin), &copy, act).await.unwrap();
+    let mut cuts = 0;
+    for operation in clean.trace() {
+        for fault in (0..8).map(|seed| Fault::PowerFails { seed }).filter(|f| f.fits(operation.kind)) {
+            let store = fork(&origin);
+            let process = Process::new(Script::at(operation.number, fault));
+            assert!(run(&process, &store, &copy, act).await.is_err());
+            seen(&store, &copy).await;
+            run(&Process::default(), &store, &copy, act)
+                .await
+                .unwrap_or_else(|e| panic!("{fault} at {operation}: {e}"));
+            seen(&store, &copy).await;
+            cuts += 1;
+        }
+    }
+    eprintln!("{cuts} cuts");
+    assert!(cuts > 50, "{cuts}");
+}
