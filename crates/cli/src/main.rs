@@ -7,7 +7,6 @@
 mod app;
 mod args;
 #[allow(dead_code, reason = "all of a declared store is checked; only embedded stores are opened yet")]
-mod config;
 mod demo;
 mod error;
 mod exit;
