@@ -168,7 +168,7 @@ fn open_with(name: &str, bytes: Bytes, remove: &[String]) {
             assert_eq!(log.resolve(&point.id().backup, AsOf::Point(point.seq()))?.id(), point.id());
             let _ = (format!("{point:?}"), point.tables.len(), log.latest(&point.id().backup).is_some());
         }
-        let _ = (log.backups(), log.holds().count(), log.condemned().count(), log.lines().count(), log.head());
+        let _ = (log.backups(), log.holds().count(), log.is_condemned("tables/x"), log.lines().count(), log.head());
         Ok::<_, VaultError>(())
     });
     if let Err(e) = outcome {

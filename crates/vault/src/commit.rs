@@ -98,7 +98,12 @@ impl Vault {
             self.keep_log(&Log::empty(self.url()).followed_by(vec![line]));
         }
         match self.confirm(seq, &bytes, &written).await {
-            Ok(()) => Ok(seq),
+            Ok(()) => {
+                if let Some(log) = self.cached_log() {
+                    self.checkpoint_if_due(&log).await;
+                }
+                Ok(seq)
+            }
             Err((path, source)) => Err(VaultError::Unconfirmed { seq, path, source: source.into() }),
         }
     }

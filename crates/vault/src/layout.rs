@@ -9,6 +9,8 @@ pub const MARKER: &str = "keepfast.json";
 pub const LOG: &str = "log";
 /// Folder of the records' copies.
 pub const LOG_COPY: &str = "log-copy";
+/// Folder of checkpoints of the log.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// Folder of key files.
 pub const KEYS: &str = "keys";
 /// Folder of manifests.
@@ -33,11 +35,25 @@ pub fn log_copy(seq: LogSeq) -> String {
 
 /// The number of a record or copy that has this path; none for anything else.
 pub fn record_number(path: &str) -> Option<LogSeq> {
-    let digits = path.rsplit('/').next()?.strip_suffix(".json")?;
+    number(path.rsplit('/').next()?.strip_suffix(".json")?)
+}
+
+/// A record's number from its twenty digits.
+fn number(digits: &str) -> Option<LogSeq> {
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     digits.parse().ok().filter(|n| (1..=NUMBER_MAX).contains(n)).map(LogSeq)
+}
+
+/// A checkpoint of the log up to a record.
+pub fn checkpoint(seq: LogSeq) -> String {
+    format!("{CHECKPOINTS}/{seq:020}.zst", seq = seq.0)
+}
+
+/// The number of the last record of a checkpoint that has this path; none for anything else.
+pub fn checkpoint_number(path: &str) -> Option<LogSeq> {
+    number(path.rsplit('/').next()?.strip_suffix(".zst")?)
 }
 
 /// A key file.

@@ -1,0 +1,233 @@
+//! Checkpoints: the log's first records together in one object, so that opening a vault need not read one object for
+//! each thing that ever happened to it.
+//!
+//! A checkpoint proves nothing and is not needed: its records are hashed as they are read, their chain must hold, and
+//! the record that follows them must stand in the log and name the last of them. Otherwise the log is read without
+//! it. Damage to the records that it stands for is found by a check, which reads them all.
+
+use super::line::{LogLine, NO_PREVIOUS};
+use super::state::Log;
+use crate::vault::Vault;
+use crate::{Result, VaultError, layout};
+use bytes::Bytes;
+use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_model::{Hash256, LogSeq};
+use std::io::{BufRead, BufReader, Write};
+
+/// Records after a checkpoint before the next one is written; later, an eighth of those that it holds.
+const SPACING: u64 = 256;
+/// Stored bytes of one checkpoint at most: it is held in memory.
+const BYTES_MAX: usize = 256 << 20;
+/// Bytes of one record at most, as a reader of checkpoints accepts it.
+const RECORD_MAX: u64 = 256 << 20;
+const ZSTD_LEVEL: i32 = 3;
+
+/// Whether a checkpoint is due at `head` when the newest one holds the records up to `last`.
+fn is_due(head: LogSeq, last: Option<LogSeq>) -> bool {
+    let last = last.map_or(0, |seq| seq.0);
+    head.0.saturating_sub(last) >= SPACING.max(last / 8)
+}
+
+/// The records of the newest checkpoint but its last, which the caller reads from the log: it names the one before.
+/// Empty where there is none that can be used.
+pub(super) async fn read(vault: &Vault) -> Vec<LogLine> {
+    let newest = match numbers(vault).await {
+        Ok(numbers) => numbers.into_iter().max(),
+        Err(e) => {
+            tracing::warn!(vault = %vault.url(), error = %e, "checkpoints of the log could not be listed");
+            None
+        }
+    };
+    let Some(newest) = newest else { return vec![] };
+    let name = layout::checkpoint(newest);
+    let lines = match vault.target().get(&name).await {
+        Ok(bytes) => {
+            let vault = vault.clone();
+            let decoded = tokio::task::spawn_blocking(move || decode(&vault, newest, &bytes)).await;
+            decoded.unwrap_or_else(|e| Err(e.to_string()))
+        }
+        Err(e) => Err(e.to_string()),
+    };
+    lines.unwrap_or_else(|reason| {
+        let path = vault.target().full(&name);
+        tracing::warn!(object = %path, %reason, "a checkpoint is not used; the log is read without it");
+        vec![]
+    })
+}
+
+/// The records of a checkpoint up to the one before `newest`, chained.
+fn decode(vault: &Vault, newest: LogSeq, stored: &[u8]) -> Result<Vec<LogLine>, String> {
+    let mut lines: Vec<LogLine> = vec![];
+    let mut prev = NO_PREVIOUS;
+    each_record(stored, |seq, bytes| {
+        if seq >= newest {
+            return Ok(());
+        }
+        let path = vault.target().full(&layout::log_record(seq));
+        let line = LogLine::decode(&path, vault.id(), seq, bytes).map_err(|e| e.to_string())?;
+        if line.prev != prev {
+            return Err(format!("record {seq} does not follow the one before it"));
+        }
+        prev = line.stored;
+        lines.push(line);
+        Ok(())
+    })?;
+    match lines.last().map_or(0, |l| l.seq.0) + 1 == newest.0 {
+        true => Ok(lines),
+        false => Err("records are missing from it".into()),
+    }
+}
+
+/// Gives the stored bytes of each record in turn.
+fn each_record(
+    stored: &[u8],
+    mut see: impl FnMut(LogSeq, &[u8]) -> Result<(), String>,
+) -> Result<u64, String> {
+    let mut reader = BufReader::new(zstd::stream::Decoder::new(stored).map_err(|e| e.to_string())?);
+    let (mut line, mut count) = (vec![], 0);
+    loop {
+        line.clear();
+        let read = std::io::Read::take(&mut reader, RECORD_MAX).read_until(b'\n', &mut line);
+        match read.map_err(|e| e.to_string())? {
+            0 => return Ok(count),
+            _ if line.last() != Some(&b'\n') => return Err("it ends within a record".into()),
+            _ => {
+                count += 1;
+                see(LogSeq(count), &line)?;
+            }
+        }
+    }
+}
+
+/// Numbers of the checkpoints that stand.
+async fn numbers(vault: &Vault) -> Result<Vec<LogSeq>> {
+    let name = |seq| layout::checkpoint(seq);
+    let found = vault.target().list_stream(layout::CHECKPOINTS).try_filter_map(|object| async move {
+        Ok(layout::checkpoint_number(&object.path).filter(|seq| name(*seq) == object.path))
+    });
+    Ok(found.try_collect().await?)
+}
+
+impl Vault {
+    /// Writes a checkpoint up to the head of `log` when one is due, and deletes those before the last. Whatever goes
+    /// wrong is no error: the next commit tries again.
+    pub(crate) async fn checkpoint_if_due(&self, log: &Log) {
+        // A log this short has none, and needs none.
+        let Some((head, _)) = log.head().filter(|(seq, _)| is_due(*seq, None)) else { return };
+        if let Err(e) = self.checkpoint(log, head).await {
+            tracing::warn!(vault = %self.url(), error = %e, "a checkpoint of the log was not written");
+        }
+    }
+
+    async fn checkpoint(&self, log: &Log, head: LogSeq) -> Result<()> {
+        let standing = numbers(self).await?;
+        let last = standing.iter().copied().filter(|seq| *seq <= head).max();
+        if !is_due(head, last) {
+            return Ok(());
+        }
+        let stored: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
+        let Some(bytes) = self.checkpoint_bytes(last, head, stored).await? else { return Ok(()) };
+        self.target().put_new(&layout::checkpoint(head), bytes).await?;
+        // A reader may have listed the last one just now.
+        for seq in standing.into_iter().filter(|seq| Some(*seq) < last) {
+            self.target().delete(&layout::checkpoint(seq)).await?;
+        }
+        Ok(())
+    }
+
+    /// The last checkpoint and the records after it; none when it would grow too large.
+    async fn checkpoint_bytes(
+        &self,
+        last: Option<LogSeq>,
+        head: LogSeq,
+        stored: Vec<Hash256>,
+    ) -> Result<Option<Bytes>> {
+        let (mut bytes, mut from) = (vec![], LogSeq(1));
+        if let Some(last) = last {
+            let before = self.target().get(&layout::checkpoint(last)).await?;
+            // One that is damaged is replaced from the records.
+            if holds(&before, last, &stored) {
+                (bytes, from) = (before.to_vec(), last.next());
+            }
+        }
+        let failed = |e: std::io::Error| VaultError::Record { reason: e.to_string() };
+        let mut frame = zstd::stream::Encoder::new(bytes, ZSTD_LEVEL).map_err(failed)?;
+        let mut records = futures::stream::iter((from.0..=head.0).map(LogSeq))
+            .map(|seq| async move { (seq, self.target().get(&layout::log_record(seq)).await) })
+            .buffered(self.environment().parallel);
+        while let Some((seq, record)) = records.next().await {
+            let record = record?;
+            if Some(&Hash256::of(&record)) != stored.get(seq.0 as usize - 1) {
+                let path = self.target().full(&layout::log_record(seq));
+                return Err(VaultError::damaged(path, "it is not the record that was read before"));
+            }
+            frame.write_all(&record).map_err(failed)?;
+            if frame.get_ref().len() > BYTES_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(frame.finish().map_err(failed)?.into()))
+    }
+
+    /// Compares every checkpoint with the log; those that differ, each with what is wrong.
+    pub(crate) async fn wrong_checkpoints(&self, log: &Log) -> Result<Vec<(String, String)>> {
+        let stored: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
+        let mut wrong = vec![];
+        for seq in numbers(self).await? {
+            let name = layout::checkpoint(seq);
+            match self.target().get(&name).await {
+                Ok(bytes) if holds(&bytes, seq, &stored) => {}
+                Ok(_) => wrong.push((name, "it does not hold the records of the log; it may be deleted".into())),
+                // A commit beside this one replaced it.
+                Err(e) if e.is_not_found() => {}
+                Err(e) => wrong.push((name, e.to_string())),
+            }
+        }
+        Ok(wrong)
+    }
+}
+
+/// Whether a checkpoint holds exactly the records up to `last`.
+fn holds(bytes: &[u8], last: LogSeq, stored: &[Hash256]) -> bool {
+    let compared = each_record(bytes, |seq, record| {
+        match seq <= last && stored.get(seq.0 as usize - 1) == Some(&Hash256::of(record)) {
+            true => Ok(()),
+            false => Err(String::new()),
+        }
+    });
+    compared == Ok(last.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checkpoints_are_written_more_seldom_as_the_log_grows() {
+        let (mut last, mut written) = (None, 0);
+        for head in (1..=20_000).map(LogSeq) {
+            if is_due(head, last) {
+                (last, written) = (Some(head), written + 1);
+            }
+        }
+        assert!((20..40).contains(&written), "{written}");
+        assert!(!is_due(LogSeq(255), None) && is_due(LogSeq(256), None));
+        assert!(!is_due(LogSeq(10), Some(LogSeq(300))));
+    }
+
+    #[test]
+    fn records_come_out_of_any_number_of_frames_and_half_a_record_is_an_error() {
+        let frame = |text: &str| zstd::bulk::compress(text.as_bytes(), 1).expect("text");
+        let stored = [frame("a\nb\n"), frame("c\n")].concat();
+        let mut seen = vec![];
+        let count = each_record(&stored, |seq, bytes| {
+            seen.push((seq.0, bytes.to_vec()));
+            Ok(())
+        });
+        assert_eq!(count, Ok(3));
+        assert_eq!(seen, [(1, b"a\n".to_vec()), (2, b"b\n".to_vec()), (3, b"c\n".to_vec())]);
+        assert!(each_record(&frame("a\nb"), |_, _| Ok(())).is_err());
+        assert!(each_record(&stored[..stored.len() - 2], |_, _| Ok(())).is_err());
+        assert!(each_record(b"no frame at all", |_, _| Ok(())).is_err());
+    }
+}
