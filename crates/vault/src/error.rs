@@ -120,6 +120,18 @@ pub enum VaultError {
         /// The contradiction.
         reason: String,
     },
+    /// An object that was just written holds other bytes; nothing was committed.
+    #[error("{path} does not hold what was just written there")]
+    NotAsWritten {
+        /// The object.
+        path: String,
+    },
+    /// A record is there and no listing shows it, so that nothing can be committed after it.
+    #[error("{path} is there, and the place does not list it")]
+    Unlisted {
+        /// The record.
+        path: String,
+    },
     /// Two places that should hold one vault hold different histories.
     #[error("{path} is not what {url} has there")]
     Diverged {
@@ -194,6 +206,8 @@ impl Coded for VaultError {
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
             Self::Diverged { .. } => 235,
+            Self::NotAsWritten { .. } => 290,
+            Self::Unlisted { .. } => 291,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -203,6 +217,7 @@ impl Coded for VaultError {
     fn class(&self) -> Class {
         match self {
             Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } => Class::Retry,
+            Self::NotAsWritten { .. } | Self::Unlisted { .. } => Class::Retry,
             Self::Record { .. } => Class::Bug,
             Self::Objects(e) => e.class(),
             Self::Format(e) => e.class(),
@@ -233,6 +248,9 @@ impl Coded for VaultError {
             Self::Record { .. } => "This is a defect of Keepfast; please report it with the code.",
             Self::Diverged { .. } => {
                 "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
+            }
+            Self::NotAsWritten { .. } | Self::Unlisted { .. } => {
+                "Run the same command again; if it stays, the place is not fit for backups."
             }
             Self::Unsupported { .. } => "Leave the option out.",
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",

@@ -22,6 +22,7 @@ pub mod vault;
 
 mod keys;
 mod marker;
+mod read_back;
 mod salt;
 mod seal;
 
