@@ -46,14 +46,16 @@ fn number(digits: &str) -> Option<LogSeq> {
     digits.parse().ok().filter(|n| (1..=NUMBER_MAX).contains(n)).map(LogSeq)
 }
 
-/// A checkpoint of the log up to a record.
-pub fn checkpoint(seq: LogSeq) -> String {
-    format!("{CHECKPOINTS}/{seq:020}.zst", seq = seq.0)
+/// A checkpoint of the log up to a record, with the hash of its stored bytes.
+pub fn checkpoint(seq: LogSeq, stored: Hash256) -> String {
+    format!("{CHECKPOINTS}/{seq:020}-{stored}.zst", seq = seq.0)
 }
 
-/// The number of the last record of a checkpoint that has this path; none for anything else.
-pub fn checkpoint_number(path: &str) -> Option<LogSeq> {
-    number(path.rsplit('/').next()?.strip_suffix(".zst")?)
+/// What the name of a checkpoint states; none for anything else.
+pub fn checkpoint_of(path: &str) -> Option<(LogSeq, Hash256)> {
+    let (seq, stored) = path.rsplit('/').next()?.strip_suffix(".zst")?.split_once('-')?;
+    let found = (number(seq)?, Hash256::from_hex(stored)?);
+    (checkpoint(found.0, found.1) == path).then_some(found)
 }
 
 /// A key file.

@@ -31,19 +31,19 @@ fn is_due(head: LogSeq, last: Option<LogSeq>) -> bool {
 /// The records of the newest checkpoint but its last, which the caller reads from the log: it names the one before.
 /// Empty where there is none that can be used.
 pub(super) async fn read(vault: &Vault) -> Vec<LogLine> {
-    let newest = match numbers(vault).await {
-        Ok(numbers) => numbers.into_iter().max(),
+    let newest = match standing(vault).await {
+        Ok(standing) => standing.into_iter().max(),
         Err(e) => {
             tracing::warn!(vault = %vault.url(), error = %e, "checkpoints of the log could not be listed");
             None
         }
     };
-    let Some(newest) = newest else { return vec![] };
-    let name = layout::checkpoint(newest);
+    let Some((seq, stored)) = newest else { return vec![] };
+    let name = layout::checkpoint(seq, stored);
     let lines = match vault.target().get(&name).await {
         Ok(bytes) => {
             let vault = vault.clone();
-            let decoded = tokio::task::spawn_blocking(move || decode(&vault, newest, &bytes)).await;
+            let decoded = tokio::task::spawn_blocking(move || decode(&vault, seq, stored, &bytes)).await;
             decoded.unwrap_or_else(|e| Err(e.to_string()))
         }
         Err(e) => Err(e.to_string()),
@@ -56,10 +56,13 @@ pub(super) async fn read(vault: &Vault) -> Vec<LogLine> {
 }
 
 /// The records of a checkpoint up to the one before `newest`, chained.
-fn decode(vault: &Vault, newest: LogSeq, stored: &[u8]) -> Result<Vec<LogLine>, String> {
+fn decode(vault: &Vault, newest: LogSeq, stored: Hash256, bytes: &[u8]) -> Result<Vec<LogLine>, String> {
+    if Hash256::of(bytes) != stored {
+        return Err("its bytes are not those that its name states".into());
+    }
     let mut lines: Vec<LogLine> = vec![];
     let mut prev = NO_PREVIOUS;
-    each_record(stored, |seq, bytes| {
+    each_record(bytes, |seq, bytes| {
         if seq >= newest {
             return Ok(());
         }
@@ -99,12 +102,10 @@ fn each_record(
     }
 }
 
-/// Numbers of the checkpoints that stand.
-async fn numbers(vault: &Vault) -> Result<Vec<LogSeq>> {
-    let name = |seq| layout::checkpoint(seq);
-    let found = vault.target().list_stream(layout::CHECKPOINTS).try_filter_map(|object| async move {
-        Ok(layout::checkpoint_number(&object.path).filter(|seq| name(*seq) == object.path))
-    });
+/// The checkpoints that stand, as their names tell.
+async fn standing(vault: &Vault) -> Result<Vec<(LogSeq, Hash256)>> {
+    let listing = vault.target().list_stream(layout::CHECKPOINTS);
+    let found = listing.try_filter_map(|object| async move { Ok(layout::checkpoint_of(&object.path)) });
     Ok(found.try_collect().await?)
 }
 
@@ -120,17 +121,17 @@ impl Vault {
     }
 
     async fn checkpoint(&self, log: &Log, head: LogSeq) -> Result<()> {
-        let standing = numbers(self).await?;
-        let last = standing.iter().copied().filter(|seq| *seq <= head).max();
-        if !is_due(head, last) {
+        let standing = standing(self).await?;
+        let last = standing.iter().copied().filter(|(seq, _)| *seq <= head).max();
+        if !is_due(head, last.map(|(seq, _)| seq)) {
             return Ok(());
         }
-        let stored: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
-        let Some(bytes) = self.checkpoint_bytes(last, head, stored).await? else { return Ok(()) };
-        self.target().put_new(&layout::checkpoint(head), bytes).await?;
+        let lines: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
+        let Some(bytes) = self.checkpoint_bytes(last, head, lines).await? else { return Ok(()) };
+        self.target().put_new(&layout::checkpoint(head, Hash256::of(&bytes)), bytes).await?;
         // A reader may have listed the last one just now.
-        for seq in standing.into_iter().filter(|seq| Some(*seq) < last) {
-            self.target().delete(&layout::checkpoint(seq)).await?;
+        for (seq, stored) in standing.into_iter().filter(|found| Some(*found) < last) {
+            self.target().delete(&layout::checkpoint(seq, stored)).await?;
         }
         Ok(())
     }
@@ -138,15 +139,15 @@ impl Vault {
     /// The last checkpoint and the records after it; none when it would grow too large.
     async fn checkpoint_bytes(
         &self,
-        last: Option<LogSeq>,
+        last: Option<(LogSeq, Hash256)>,
         head: LogSeq,
-        stored: Vec<Hash256>,
+        lines: Vec<Hash256>,
     ) -> Result<Option<Bytes>> {
         let (mut bytes, mut from) = (vec![], LogSeq(1));
-        if let Some(last) = last {
-            let before = self.target().get(&layout::checkpoint(last)).await?;
+        if let Some((last, stored)) = last {
+            let before = self.target().get(&layout::checkpoint(last, stored)).await?;
             // One that is damaged is replaced from the records.
-            if holds(&before, last, &stored) {
+            if holds(&before, last, stored, &lines) {
                 (bytes, from) = (before.to_vec(), last.next());
             }
         }
@@ -157,7 +158,7 @@ impl Vault {
             .buffered(self.environment().parallel);
         while let Some((seq, record)) = records.next().await {
             let record = record?;
-            if Some(&Hash256::of(&record)) != stored.get(seq.0 as usize - 1) {
+            if Some(&Hash256::of(&record)) != lines.get(seq.0 as usize - 1) {
                 let path = self.target().full(&layout::log_record(seq));
                 return Err(VaultError::damaged(path, "it is not the record that was read before"));
             }
@@ -171,12 +172,12 @@ impl Vault {
 
     /// Compares every checkpoint with the log; those that differ, each with what is wrong.
     pub(crate) async fn wrong_checkpoints(&self, log: &Log) -> Result<Vec<(String, String)>> {
-        let stored: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
+        let lines: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
         let mut wrong = vec![];
-        for seq in numbers(self).await? {
-            let name = layout::checkpoint(seq);
+        for (seq, stored) in standing(self).await? {
+            let name = layout::checkpoint(seq, stored);
             match self.target().get(&name).await {
-                Ok(bytes) if holds(&bytes, seq, &stored) => {}
+                Ok(bytes) if holds(&bytes, seq, stored, &lines) => {}
                 Ok(_) => wrong.push((name, "it does not hold the records of the log; it may be deleted".into())),
                 // A commit beside this one replaced it.
                 Err(e) if e.is_not_found() => {}
@@ -187,15 +188,15 @@ impl Vault {
     }
 }
 
-/// Whether a checkpoint holds exactly the records up to `last`.
-fn holds(bytes: &[u8], last: LogSeq, stored: &[Hash256]) -> bool {
+/// Whether a checkpoint has the bytes that its name states, and holds exactly the records up to `last`.
+fn holds(bytes: &[u8], last: LogSeq, stored: Hash256, lines: &[Hash256]) -> bool {
     let compared = each_record(bytes, |seq, record| {
-        match seq <= last && stored.get(seq.0 as usize - 1) == Some(&Hash256::of(record)) {
+        match seq <= last && lines.get(seq.0 as usize - 1) == Some(&Hash256::of(record)) {
             true => Ok(()),
             false => Err(String::new()),
         }
     });
-    compared == Ok(last.0)
+    Hash256::of(bytes) == stored && compared == Ok(last.0)
 }
 
 #[cfg(test)]
