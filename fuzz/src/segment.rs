@@ -7,7 +7,8 @@ use keepfast_format::{
     ChangeWriter, Chunk, Domain, FormatError, IdentityKey, SegmentBatches, SegmentWriter, WriterProfile,
     change_digest, read_changes, read_segment,
 };
-use keepfast_model::{ChangeOp, RowHasher, ShardId, TableId, TableSchema, change_schema};
+use keepfast_model::change::{ChangeOp, change_schema};
+use keepfast_model::{RowHasher, ShardId, TableId, TableSchema};
 use keepfast_store::sample;
 use std::sync::{Arc, LazyLock};
 

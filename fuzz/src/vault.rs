@@ -13,7 +13,7 @@ use keepfast_store::sample;
 use keepfast_vault::{AsOf, Clock, CreateOptions, Environment, Random, Vault, VaultError, layout};
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
 use std::io;
 use std::sync::{Arc, LazyLock};
 

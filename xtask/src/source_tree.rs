@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const RULES: [(&str, &[&str]); 12] = [
     ("crates/model", &[]),
     ("crates/objects", &["model"]),
-    ("crates/files", &["model"]),
+    ("crates/files", &["model", "format"]),
     ("crates/store", &["model"]),
     ("crates/sql", &["model"]),
     ("crates/config", &["model", "sql"]),

@@ -44,13 +44,18 @@ pub struct StoreConfig {
 impl fmt::Debug for StoreConfig {
     /// URLs are shown without their secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<_> = self.url.all().iter().map(|u| Address::new(u).to_string()).collect();
         f.debug_struct("StoreConfig")
-            .field("url", &urls)
+            .field("url", &self.url)
             .field("password_file", &self.password_file)
             .field("password_env", &self.password_env)
             .field("tables", &self.tables)
             .finish()
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().iter().map(|url| Address::new(url).to_string())).finish()
     }
 }
 

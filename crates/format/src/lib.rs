@@ -8,6 +8,7 @@
 pub mod change;
 mod conform;
 pub mod error;
+mod footer;
 pub mod identity;
 pub mod layout;
 pub mod manifest;
@@ -22,6 +23,7 @@ pub mod split;
 pub use change::{ChangeWriter, change_digest, change_table, read_changes};
 pub use conform::{exact_field, with_exact};
 pub use error::FormatError;
+pub use footer::{footer_fault, footer_length};
 pub use identity::{Domain, IdentityKey};
 pub use manifest::{Manifest, ManifestKind, SegmentEntry};
 pub use merge::{BagAdditions, BagMerger, RowMerger, merge_cells, merge_keyed};

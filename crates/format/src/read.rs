@@ -5,6 +5,7 @@
 use crate::Result;
 use crate::conform::{assemble, conform_array, exact_field};
 use crate::error::FormatError;
+use crate::footer::footer_fault;
 use crate::layout::{META_FORMAT, META_IDENTITY};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -117,6 +118,9 @@ pub fn read_segment(
     batch_rows: usize,
 ) -> Result<SegmentBatches> {
     let length = bytes.len() as u64;
+    if let Some(fault) = footer_fault(&bytes) {
+        return Err(FormatError::damaged("segment", fault));
+    }
     let metadata = guarded("segment", || {
         ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new().with_skip_arrow_metadata(true))
             .map_err(|e| FormatError::parquet("segment", e))
