@@ -44,8 +44,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 /// A vault with one record of every kind.
 static VAULT: LazyLock<InMemory> = LazyLock::new(|| {
     RUNTIME.block_on(async {
-        let store = InMemory::new();
-        let made = Arc::new(store.fork());
+        let made = Arc::new(InMemory::new());
         let options = CreateOptions { environment: environment(), ..CreateOptions::default() };
         let vault = Vault::create(place(made.clone()), &options).await.expect("an empty place");
         for record in records(&vault).await {
@@ -127,7 +126,8 @@ async fn point(vault: &Vault, backup: &BackupName) -> BackupPoint {
 
 /// The bytes of an object of the vault.
 fn object(name: &str) -> Vec<u8> {
-    let bytes = async { VAULT.get(&Path::from(name)).await?.bytes().await };
+    let vault = &*VAULT;
+    let bytes = async { vault.get(&Path::from(name)).await?.bytes().await };
     RUNTIME.block_on(bytes).expect("an object that was made").to_vec()
 }
 
@@ -156,8 +156,8 @@ fn unsealed(bytes: &[u8]) -> Vec<u8> {
 
 /// Opens the vault with other bytes in place of one object, and asks the log everything.
 fn open_with(name: &str, bytes: Bytes, remove: &[String]) {
+    let store = Arc::new(VAULT.fork());
     let outcome = RUNTIME.block_on(async {
-        let store = Arc::new(VAULT.fork());
         for gone in remove {
             store.delete(&Path::from(gone.as_str())).await.expect("a place in memory");
         }

@@ -18,7 +18,7 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Points of one chain: a base, and changes.
 const CHAIN: usize = 25;
-/// The largest number of objects that is read at once.
+/// What is measured.
 const WORK: [&str; 7] =
     ["open", "open without checkpoint", "list", "show", "plan a prune", "start a restore", "commit"];
 
@@ -41,7 +41,7 @@ async fn main() -> Outcome {
         shape.make(&folder).await?;
         eprintln!("made in {:.0} s", start.elapsed().as_secs_f64());
     }
-    eprintln!("{:<26} {:>9} {:>9}  found", "", "seconds", "peak MiB");
+    eprintln!("{:<26} {:>9} {:>9} {:>9}  found", "", "seconds", "processor", "peak MiB");
     for work in WORK {
         std::process::Command::new(std::env::current_exe()?).arg(&folder).arg(work).status()?;
     }
@@ -81,7 +81,7 @@ async fn measure(folder: &Path, work: &str) -> Outcome {
     if without {
         std::fs::rename(&hidden, folder.join("checkpoints"))?;
     }
-    eprintln!("{work:<26} {seconds:>9.2} {:>9}  {found}", peak()? >> 10);
+    eprintln!("{work:<26} {seconds:>9.2} {:>9.2} {:>9}  {found}", processor()?, peak()? >> 10);
     Ok(())
 }
 
@@ -113,6 +113,14 @@ fn peak() -> Outcome<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).ok_or("no peak of memory here")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Seconds of processor time of this process.
+fn processor() -> Outcome<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().ok_or("no times here")?.split(' ').collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    Ok(ticks / 100.0)
 }
 
 /// How large the vault is.

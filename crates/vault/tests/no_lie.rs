@@ -210,6 +210,10 @@ async fn a_put_that_reports_success_and_stores_something_else_fails_the_backup()
 async fn a_record_that_is_not_what_was_written_is_never_a_success() {
     for about in ["log/", "log-copy/"] {
         for lie in [Lie::Nothing, Lie::Half, Lie::OtherByte, Lie::OtherObject, Lie::NothingButListed] {
+            if (about, lie) == ("log-copy/", Lie::OtherObject) {
+                // What was put before a record's copy is the record: the same bytes.
+                continue;
+            }
             let (store, outcome, told) = backup_through(about, lie, 3).await;
             assert!(told > 0, "{lie:?} about {about} was never told");
             let error = outcome.expect_err("a lie about a record");

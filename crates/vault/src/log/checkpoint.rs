@@ -55,30 +55,60 @@ pub(super) async fn read(vault: &Vault) -> Vec<LogLine> {
     })
 }
 
+/// Bytes of records that are decoded at once.
+const BATCH: usize = 16 << 20;
+
 /// The records of a checkpoint up to the one before `newest`, chained.
 fn decode(vault: &Vault, newest: LogSeq, stored: Hash256, bytes: &[u8]) -> Result<Vec<LogLine>, String> {
     if Hash256::of(bytes) != stored {
         return Err("its bytes are not those that its name states".into());
     }
     let mut lines: Vec<LogLine> = vec![];
-    let mut prev = NO_PREVIOUS;
+    let (mut batch, mut size) = (vec![], 0);
     each_record(bytes, |seq, bytes| {
-        if seq >= newest {
-            return Ok(());
+        if seq < newest {
+            size += bytes.len();
+            batch.push((seq, bytes.to_vec()));
         }
-        let path = vault.target().full(&layout::log_record(seq));
-        let line = LogLine::decode(&path, vault.id(), seq, bytes).map_err(|e| e.to_string())?;
-        if line.prev != prev {
-            return Err(format!("record {seq} does not follow the one before it"));
+        if size >= BATCH {
+            size = 0;
+            lines.extend(decode_batch(vault, std::mem::take(&mut batch))?);
         }
-        prev = line.stored;
-        lines.push(line);
         Ok(())
     })?;
+    lines.extend(decode_batch(vault, batch)?);
+    let mut prev = NO_PREVIOUS;
+    for line in &lines {
+        if line.prev != prev {
+            return Err(format!("record {} does not follow the one before it", line.seq));
+        }
+        prev = line.stored;
+    }
     match lines.last().map_or(0, |l| l.seq.0) + 1 == newest.0 {
         true => Ok(lines),
         false => Err("records are missing from it".into()),
     }
+}
+
+/// Decodes records on all cores, in order.
+fn decode_batch(vault: &Vault, records: Vec<(LogSeq, Vec<u8>)>) -> Result<Vec<LogLine>, String> {
+    let one = |(seq, bytes): &(LogSeq, Vec<u8>)| {
+        let path = vault.target().full(&layout::log_record(*seq));
+        LogLine::decode(&path, vault.id(), *seq, bytes).map_err(|e| e.to_string())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = records.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let decoding: Vec<_> = records
+            .chunks(share)
+            .map(|chunk| scope.spawn(move || chunk.iter().map(one).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        let mut lines = vec![];
+        for part in decoding {
+            lines.extend(part.join().map_err(|_| "its decoder gave up on it")??);
+        }
+        Ok(lines)
+    })
 }
 
 /// Gives the stored bytes of each record in turn.
