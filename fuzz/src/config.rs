@@ -6,7 +6,6 @@ use std::path::Path;
 pub(crate) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Config::parse(text, Path::new("keepfast.toml")) {
-
         Ok(config) => drop(format!("{config:?}")),
         Err(ConfigError::Form { line, .. }) => assert!(line >= 1 && line <= text.lines().count() + 1),
         Err(e) => panic!("{e}: nothing was opened"),

@@ -39,7 +39,8 @@ pub(crate) fn csv(data: &[u8]) {
 }
 
 pub(crate) fn csv_seeds() -> Vec<Vec<u8>> {
-    let plain = "id,name,when,price\n1,\"a \"\"b\"\"\nc\",2026-01-01 00:00:00,1.50\n2,,1999-12-31T23:59:59Z,-3\n";
+    let plain =
+        "id,name,when,price\n1,\"a \"\"b\"\"\nc\",2026-01-01 00:00:00,1.50\n2,,1999-12-31T23:59:59Z,-3\n";
     let mut seeds = vec![seed(0, plain.as_bytes()), seed(1, b"1,2,3\r\n4,5,6\r\n"), seed(2, b"a;b\n1;x\n")];
     seeds.push(seed(4, &exported(Format::Csv)));
     seeds.push(seed(0, &exported(Format::Csv)));

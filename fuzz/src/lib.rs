@@ -40,19 +40,76 @@ impl Target {
 
 const MIB: usize = 1 << 20;
 
+/// Parquet's decoder makes room for what the header of a page states: two GiB at most, and a page at a time.
+const PAGES: usize = 2304 * MIB;
+
 /// All targets.
 pub const TARGETS: [Target; 10] = [
     // JSON that compresses well may grow up to the limit of a manifest, and is then read into entries.
-    Target { name: "manifest", run: manifest::run, seeds: manifest::seeds, base_memory: 768 * MIB, memory_factor: 64 },
-    Target { name: "segment", run: segment::rows, seeds: segment::row_seeds, base_memory: 1024 * MIB, memory_factor: 256 },
-    Target { name: "changes", run: segment::changes, seeds: segment::change_seeds, base_memory: 1024 * MIB, memory_factor: 256 },
-    Target { name: "keys", run: vault::keys, seeds: vault::key_seeds, base_memory: 16 * MIB, memory_factor: 64 },
-    Target { name: "log", run: vault::log, seeds: vault::log_seeds, base_memory: 16 * MIB, memory_factor: 64 },
+    Target {
+        name: "manifest",
+        run: manifest::run,
+        seeds: manifest::seeds,
+        base_memory: 768 * MIB,
+        memory_factor: 64,
+    },
+    Target {
+        name: "segment",
+        run: segment::rows,
+        seeds: segment::row_seeds,
+        base_memory: PAGES,
+        memory_factor: 256,
+    },
+    Target {
+        name: "changes",
+        run: segment::changes,
+        seeds: segment::change_seeds,
+        base_memory: PAGES,
+        memory_factor: 256,
+    },
+    Target {
+        name: "keys",
+        run: vault::keys,
+        seeds: vault::key_seeds,
+        base_memory: 16 * MIB,
+        memory_factor: 64,
+    },
+    Target {
+        name: "log",
+        run: vault::log,
+        seeds: vault::log_seeds,
+        base_memory: 16 * MIB,
+        memory_factor: 64,
+    },
     Target { name: "sql", run: sql::run, seeds: sql::seeds, base_memory: 64 * MIB, memory_factor: 2048 },
-    Target { name: "csv", run: files::csv, seeds: files::csv_seeds, base_memory: 64 * MIB, memory_factor: 1024 },
-    Target { name: "json", run: files::json, seeds: files::json_seeds, base_memory: 64 * MIB, memory_factor: 1024 },
-    Target { name: "parquet", run: files::parquet, seeds: files::parquet_seeds, base_memory: 1024 * MIB, memory_factor: 256 },
-    Target { name: "config", run: config::run, seeds: config::seeds, base_memory: 16 * MIB, memory_factor: 1024 },
+    Target {
+        name: "csv",
+        run: files::csv,
+        seeds: files::csv_seeds,
+        base_memory: 64 * MIB,
+        memory_factor: 1024,
+    },
+    Target {
+        name: "json",
+        run: files::json,
+        seeds: files::json_seeds,
+        base_memory: 64 * MIB,
+        memory_factor: 1024,
+    },
+    Target {
+        name: "parquet",
+        run: files::parquet,
+        seeds: files::parquet_seeds,
+        base_memory: PAGES,
+        memory_factor: 256,
+    },
+    Target {
+        name: "config",
+        run: config::run,
+        seeds: config::seeds,
+        base_memory: 16 * MIB,
+        memory_factor: 1024,
+    },
 ];
 
 /// The target of this name.

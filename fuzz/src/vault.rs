@@ -11,9 +11,9 @@ use keepfast_model::{
 use keepfast_objects::Target;
 use keepfast_store::sample;
 use keepfast_vault::{AsOf, Clock, CreateOptions, Environment, Random, Vault, VaultError, layout};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::ObjectStoreExt;
 use std::io;
 use std::sync::{Arc, LazyLock};
 
@@ -168,7 +168,13 @@ fn open_with(name: &str, bytes: Bytes, remove: &[String]) {
             assert_eq!(log.resolve(&point.id().backup, AsOf::Point(point.seq()))?.id(), point.id());
             let _ = (format!("{point:?}"), point.tables.len(), log.latest(&point.id().backup).is_some());
         }
-        let _ = (log.backups(), log.holds().count(), log.is_condemned("tables/x"), log.lines().count(), log.head());
+        let _ = (
+            log.backups(),
+            log.holds().count(),
+            log.is_condemned("tables/x"),
+            log.lines().count(),
+            log.head(),
+        );
         Ok::<_, VaultError>(())
     });
     if let Err(e) = outcome {

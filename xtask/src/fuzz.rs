@@ -88,7 +88,14 @@ fn build(workspace: &Workspace, folder: &Path) -> Result<(PathBuf, Outcome), Out
     let host = host(workspace).map_err(Outcome::Failed)?;
     let outcome = run_command(
         workspace
-            .cargo(&["build", "--release", "--locked", "--manifest-path", "fuzz/driver/Cargo.toml", "--target"])
+            .cargo(&[
+                "build",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                "fuzz/driver/Cargo.toml",
+                "--target",
+            ])
             .arg(&host)
             .arg("--target-dir")
             .arg(folder)
@@ -110,7 +117,8 @@ fn host(workspace: &Workspace) -> Result<String, String> {
 fn targets(driver: &Path) -> Result<Vec<String>, String> {
     let said = Command::new(driver).env("KEEPFAST_FUZZ", "").output().map_err(|why| why.to_string())?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    let names = text.trim().strip_prefix("set KEEPFAST_FUZZ to one of ").ok_or("the driver names no target")?;
+    let names =
+        text.trim().strip_prefix("set KEEPFAST_FUZZ to one of ").ok_or("the driver names no target")?;
     Ok(names.split(", ").map(str::to_owned).collect())
 }
 
@@ -141,7 +149,8 @@ fn fuzz(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path) -> Res
         }
     });
     let results = results.into_inner().expect("nobody panics holding it");
-    let failed: Vec<&str> = results.iter().filter(|(_, r)| r.is_err()).map(|(name, _)| name.as_str()).collect();
+    let failed: Vec<&str> =
+        results.iter().filter(|(_, r)| r.is_err()).map(|(name, _)| name.as_str()).collect();
     let runs: u64 = results.iter().filter_map(|(_, r)| r.as_ref().ok()).sum();
     match failed.is_empty() {
         true => Ok(format!("{runs} inputs of {count} targets in {} s each", plan.seconds)),

@@ -17,7 +17,10 @@ const RULES: [(&str, &[&str]); 12] = [
     ("crates/format", &["model"]),
     ("crates/vault", &["model", "objects", "format"]),
     ("crates/engine", &["model", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
-    ("crates/cli", &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"]),
+    (
+        "crates/cli",
+        &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"],
+    ),
     ("stores", &["model", "objects", "format", "store"]),
     ("bench", &["model"]),
 ];

@@ -419,5 +419,8 @@ fn a_parquet_footer_that_states_more_than_it_holds_is_refused_before_memory_is_t
     let file = [b"PAR1", footer.as_slice(), &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
     std::fs::write(&path, file).unwrap();
     let error = read(&[path], ImportOptions::default()).unwrap_err();
-    assert!(matches!(error, FilesError::Parquet { .. }) && error.to_string().contains("more entries"), "{error}");
+    assert!(
+        matches!(error, FilesError::Parquet { .. }) && error.to_string().contains("more entries"),
+        "{error}"
+    );
 }

@@ -13,8 +13,7 @@ fn framed(footer: &[u8]) -> Vec<u8> {
 }
 
 /// A footer up to its list of row groups: version 1, a schema of one root, no rows.
-const BEFORE_ROW_GROUPS: &[u8] =
-    &[0x15, 0x02, 0x19, 0x1c, 0x48, 0x01, b'r', 0x15, 0x00, 0x00, 0x16, 0x00];
+const BEFORE_ROW_GROUPS: &[u8] = &[0x15, 0x02, 0x19, 0x1c, 0x48, 0x01, b'r', 0x15, 0x00, 0x00, 0x16, 0x00];
 
 #[test]
 fn a_footer_that_states_more_row_groups_than_memory_holds_is_an_error() {

@@ -70,7 +70,8 @@ async fn measure(folder: &Path, work: &str) -> Outcome {
             let mut segments = 0;
             for table in &point.tables {
                 let manifests = vault.read_manifests(table).await?;
-                segments += manifests.base.iter().chain(&manifests.changes).map(|m| m.segments.len()).sum::<usize>();
+                segments +=
+                    manifests.base.iter().chain(&manifests.changes).map(|m| m.segments.len()).sum::<usize>();
             }
             format!("{segments} segments of {} tables", point.tables.len())
         }
@@ -150,7 +151,8 @@ impl Shape {
         let mut backups: Vec<(BackupName, Vec<Growing>)> = vec![];
         for b in 0..self.backups {
             let name: BackupName = format!("backup_{b:04}").parse()?;
-            let tables = (0..of_backup).map(|t| Growing::new(&name, b * of_backup + t)).collect::<Outcome<_>>()?;
+            let tables =
+                (0..of_backup).map(|t| Growing::new(&name, b * of_backup + t)).collect::<Outcome<_>>()?;
             backups.push((name, tables));
         }
         let mut at = Timestamp::from_second(1_700_000_000)?;
@@ -246,7 +248,12 @@ impl Growing {
         }
     }
 
-    fn pages(&mut self, writer: &Writer, kind: ManifestKind, entries: Vec<SegmentEntry>) -> Outcome<Vec<ManifestRef>> {
+    fn pages(
+        &mut self,
+        writer: &Writer,
+        kind: ManifestKind,
+        entries: Vec<SegmentEntry>,
+    ) -> Outcome<Vec<ManifestRef>> {
         let pages = Manifest::pages(kind, &self.point.id, &self.point.schema, &self.profile, entries);
         pages.iter().map(|page| writer.manifest(page)).collect()
     }

@@ -95,7 +95,9 @@ impl Vault {
         let mut tries = Tries::default();
         let (line, bytes) = loop {
             let log = self.log().await?;
-            tries.next(&log).map_err(|seq| VaultError::Unlisted { path: self.target().full(&layout::log_record(seq)) })?;
+            tries
+                .next(&log)
+                .map_err(|seq| VaultError::Unlisted { path: self.target().full(&layout::log_record(seq)) })?;
             records = check.revalidate(&log, records).await?;
             refuse_contradictions(&records)?;
             if log.condemns() {

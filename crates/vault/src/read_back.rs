@@ -23,7 +23,8 @@ impl Vault {
         let manifests = manifest_hashes(records);
         let of_manifest = |o: &NewObject| Some((o.path.clone(), *manifests.get(&o.path)?));
         let mut chosen: Vec<(String, Hash256)> = written.iter().filter_map(of_manifest).collect();
-        let segments: Vec<_> = written.iter().filter_map(|o| Some((&o.path, stated_hash(&o.path)?))).collect();
+        let segments: Vec<_> =
+            written.iter().filter_map(|o| Some((&o.path, stated_hash(&o.path)?))).collect();
         let start = u64::from_le_bytes(self.environment().random()?);
         chosen.extend(spread(segments.len(), start).map(|at| (segments[at].0.clone(), segments[at].1)));
         futures::stream::iter(chosen)
@@ -85,7 +86,8 @@ mod tests {
     fn only_segments_state_the_hash_of_their_bytes() {
         let hash = "ab".repeat(32);
         assert!(stated_hash(&format!("tables/x/segments/{hash}-{hash}.parquet")).is_some());
-        for path in [format!("manifests/{hash}"), format!("tables/x/segments/{hash}.parquet"), "log/1".into()] {
+        for path in [format!("manifests/{hash}"), format!("tables/x/segments/{hash}.parquet"), "log/1".into()]
+        {
             assert_eq!(stated_hash(&path), None, "{path}");
         }
     }

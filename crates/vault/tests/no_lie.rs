@@ -75,18 +75,17 @@ impl fmt::Display for Lying {
 }
 
 fn said(path: &Path, size: u64) -> ObjectMeta {
-    ObjectMeta {
-        location: path.clone(),
-        last_modified: Default::default(),
-        size,
-        e_tag: None,
-        version: None,
-    }
+    ObjectMeta { location: path.clone(), last_modified: Default::default(), size, e_tag: None, version: None }
 }
 
 #[async_trait]
 impl ObjectStore for Lying {
-    async fn put_opts(&self, at: &Path, payload: PutPayload, opts: PutOptions) -> object_store::Result<PutResult> {
+    async fn put_opts(
+        &self,
+        at: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> object_store::Result<PutResult> {
         let before = std::mem::replace(&mut *self.last.lock().unwrap(), payload.clone());
         if !self.lies_about(at) || self.lie == Lie::Unlisted {
             return self.inner.put_opts(at, payload, opts).await;
@@ -164,7 +163,11 @@ impl ObjectStore for Lying {
 }
 
 /// A vault with one point, and one backup to it through a place that lies.
-async fn backup_through(about: &str, lie: Lie, segments: usize) -> (Arc<InMemory>, Result<LogSeq, VaultError>, u32) {
+async fn backup_through(
+    about: &str,
+    lie: Lie,
+    segments: usize,
+) -> (Arc<InMemory>, Result<LogSeq, VaultError>, u32) {
     let store = Arc::new(InMemory::new());
     let honest = Vault::create(memory(store.clone()), &world(1).options()).await.unwrap();
     back_up(&honest, &backup("b"), "first", &[sample("t", &["one"], &[])]).await.unwrap();
@@ -180,7 +183,8 @@ async fn backup_through(about: &str, lie: Lie, segments: usize) -> (Arc<InMemory
 async fn seen(store: &Arc<InMemory>) -> usize {
     let vault = Vault::open_with(memory(store.clone()), world(3).environment).await.unwrap();
     let report = vault.check(&CheckOptions::default(), &()).await.unwrap();
-    let needed: Vec<_> = report.damage.iter().filter(|d| !d.points.is_empty()).map(ToString::to_string).collect();
+    let needed: Vec<_> =
+        report.damage.iter().filter(|d| !d.points.is_empty()).map(ToString::to_string).collect();
     assert_eq!(needed, Vec::<String>::new());
     vault.points(&backup("b")).await.unwrap().len()
 }
@@ -309,7 +313,8 @@ async fn a_check_reads_every_object_that_a_point_needs() {
     for name in needed {
         let store = fork(&store);
         tamper(&*store, name, None).await;
-        let report = Vault::check_place(memory(store), world(2).environment, &CheckOptions::default(), &()).await;
+        let report =
+            Vault::check_place(memory(store), world(2).environment, &CheckOptions::default(), &()).await;
         let found = report.unwrap().damage.iter().any(|d| d.path.ends_with(name.as_str()));
         // The head of the log lacks one copy after a crash, too.
         assert!(found || name.starts_with("log"), "{name}");
@@ -320,7 +325,8 @@ async fn a_check_reads_every_object_that_a_point_needs() {
 async fn a_point_without_certificate_or_with_an_overstated_one_is_not_read() {
     let store = Arc::new(InMemory::new());
     let vault = Vault::create(memory(store.clone()), &world(1).options()).await.unwrap();
-    let (point, written) = write_point(&vault, &backup("b"), "run", &[sample("t", &["1"], &[])]).await.unwrap();
+    let (point, written) =
+        write_point(&vault, &backup("b"), "run", &[sample("t", &["1"], &[])]).await.unwrap();
     let mut overstated = point.clone();
     overstated.tables[0].certificate.rows += 1;
     let error = vault.commit(vec![Record::Point(Box::new(overstated))], &written, &()).await.unwrap_err();

@@ -3,7 +3,9 @@
 use crate::harness::said;
 use async_trait::async_trait;
 use keepfast_engine::api::*;
-use keepfast_engine::{Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec};
+use keepfast_engine::{
+    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec,
+};
 use keepfast_model::{Selection, TableName};
 use keepfast_store::Store;
 use keepfast_store::awkward::{AwkwardStore, Awkwardness};
@@ -83,7 +85,10 @@ async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
     for schema in [sample::plain(), sample::bag()] {
         let cases = on_the_way_out.iter().map(|f| (f, true)).chain(on_the_way_in.iter().map(|f| (f, false)));
         for (fault, out) in cases {
-            let (from, to) = (filled(Awkwardness::default(), &schema), Arc::new(AwkwardStore::new(Awkwardness::default())));
+            let (from, to) = (
+                filled(Awkwardness::default(), &schema),
+                Arc::new(AwkwardStore::new(Awkwardness::default())),
+            );
             let faulty = Arc::new(match out {
                 true => Faulty::always(from.clone(), [fault.clone()]),
                 false => Faulty::always(to.clone(), [fault.clone()]),
@@ -107,7 +112,10 @@ async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
             assert_eq!(to.list_tables(None).await.unwrap(), [], "{fault:?} left something visible");
         }
     }
-    let (from, to) = (filled(Awkwardness::default(), &sample::plain()), Arc::new(AwkwardStore::new(Awkwardness::default())));
+    let (from, to) = (
+        filled(Awkwardness::default(), &sample::plain()),
+        Arc::new(AwkwardStore::new(Awkwardness::default())),
+    );
     let outcome = copy(from, to.clone()).await.unwrap();
     assert_eq!(outcome.copies[0].tables[0].rows, 3000);
     assert_eq!(to.list_tables(None).await.unwrap(), [TableName::bare("t")]);

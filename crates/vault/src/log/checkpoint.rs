@@ -208,7 +208,9 @@ impl Vault {
             let name = layout::checkpoint(seq, stored);
             match self.target().get(&name).await {
                 Ok(bytes) if holds(&bytes, seq, stored, &lines) => {}
-                Ok(_) => wrong.push((name, "it does not hold the records of the log; it may be deleted".into())),
+                Ok(_) => {
+                    wrong.push((name, "it does not hold the records of the log; it may be deleted".into()))
+                }
                 // A commit beside this one replaced it.
                 Err(e) if e.is_not_found() => {}
                 Err(e) => wrong.push((name, e.to_string())),

@@ -77,10 +77,14 @@ async fn read(vault: &Vault, known: Option<(LogSeq, Hash256)>, both: bool) -> Re
         let lines = checkpoint::read(vault).await;
         if let Some(last) = lines.last().map(|l| (l.seq, l.stored)) {
             match read_objects(vault, Some(last), both).await {
-                Ok(after) if after.lines.first().is_some_and(|l| l.seq == last.0.next()) && !after.is_broken() => {
+                Ok(after)
+                    if after.lines.first().is_some_and(|l| l.seq == last.0.next()) && !after.is_broken() =>
+                {
                     return Ok(Reading { lines: lines.into_iter().chain(after.lines).collect(), ..after });
                 }
-                _ => tracing::warn!(vault = %vault.url(), "a checkpoint does not fit the log, which is read without it"),
+                _ => {
+                    tracing::warn!(vault = %vault.url(), "a checkpoint does not fit the log, which is read without it")
+                }
             }
         }
     }
