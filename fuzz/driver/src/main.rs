@@ -34,6 +34,7 @@ thread_local! {
 }
 
 libfuzzer_sys::fuzz_target!(init: {
+    LazyLock::force(&TARGET);
     if let Some(folder) = std::env::var_os("KEEPFAST_FUZZ_SEEDS") {
         for (i, seed) in (TARGET.seeds)().iter().enumerate() {
             let path = std::path::Path::new(&folder).join(format!("seed-{i}"));
