@@ -61,7 +61,10 @@ fn plan(options: &[&str]) -> Result<Plan, String> {
 pub fn run(workspace: &Workspace, steps: &mut Steps, options: &[&str]) {
     let plan = match plan(options) {
         Ok(plan) => plan,
-        Err(why) => return drop(steps.step("fuzzing", |_| Outcome::Failed(why))),
+        Err(why) => {
+            steps.step("fuzzing", |_| Outcome::Failed(why));
+            return;
+        }
     };
     let folder = workspace.release.with_file_name("fuzz");
     let mut driver = PathBuf::new();
