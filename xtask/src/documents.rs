@@ -31,21 +31,28 @@ pub fn links(workspace: &Workspace) -> Result<String, String> {
     }
 }
 
-/// Says how many tests the architecture page names, or which of them do not exist.
+/// Pages that name tests for what they say.
+const NAMING: [&str; 2] = ["docs/architecture.md", "docs/no-lie.md"];
+
+/// Says how many tests the pages name, or which of them do not exist.
 pub fn named_tests(workspace: &Workspace) -> Result<String, String> {
-    let page = workspace.read("docs/architecture.md")?;
     let mut source = String::new();
     for file in rust_files(workspace)? {
         source += &std::fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
     }
-    let names = sentences(&page);
-    let missing: Vec<&str> =
-        names.iter().copied().filter(|name| !source.contains(&format!("fn {name}("))).collect();
-    match (names.len(), missing.is_empty()) {
-        (0, _) => Err("docs/architecture.md names no test".into()),
-        (all, true) => Ok(format!("{all} tests named in docs/architecture.md exist")),
-        _ => Err(format!("docs/architecture.md names tests that do not exist: {}", missing.join(", "))),
+    let mut named = Vec::new();
+    for page in NAMING {
+        let text = workspace.read(page)?;
+        let names = sentences(&text);
+        let missing: Vec<&str> =
+            names.iter().copied().filter(|name| !source.contains(&format!("fn {name}("))).collect();
+        match (names.len(), missing.is_empty()) {
+            (0, _) => return Err(format!("{page} names no test")),
+            (all, true) => named.push(format!("{all} tests named in {page} exist")),
+            _ => return Err(format!("{page} names tests that do not exist: {}", missing.join(", "))),
+        }
     }
+    Ok(named.join("; "))
 }
 
 /// What stands in backticks and reads like a sentence in snake case.

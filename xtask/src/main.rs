@@ -10,6 +10,7 @@ mod check;
 mod demo;
 mod deny;
 mod documents;
+mod fuzz;
 mod guide;
 mod open;
 mod python;
@@ -24,7 +25,8 @@ use workspace::Workspace;
 
 const USAGE: &str = "\
 cargo xtask check             formatting, lints, pinned versions, licences, direction of dependencies
-cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide
+cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide, the fuzzer
+cargo xtask fuzz [TARGET…]    the fuzzer alone: [--seconds N | --minutes N] for each target, a minute without
 cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask bench --help` lists the options";
 
 fn main() -> ExitCode {
@@ -47,7 +49,9 @@ fn main() -> ExitCode {
                 demo::run(&workspace, &mut steps);
                 guide::run(&workspace, &mut steps);
             }
+            fuzz::run(&workspace, &mut steps, &[]);
         }
+        ["fuzz", options @ ..] => fuzz::run(&workspace, &mut steps, options),
         ["bench", options @ ..] => return bench::run(&workspace, options),
         _ => {
             eprintln!("{USAGE}");

@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 ///
 /// Only the engine knows DataFusion, so that a change in a store never rebuilds it; nobody but the command line knows
 /// which stores exist.
-const RULES: [(&str, &[&str]); 11] = [
+const RULES: [(&str, &[&str]); 12] = [
     ("crates/model", &[]),
     ("crates/objects", &["model"]),
-    ("crates/files", &["model"]),
+    ("crates/files", &["model", "format"]),
     ("crates/store", &["model"]),
     ("crates/sql", &["model"]),
+    ("crates/config", &["model", "sql"]),
     ("crates/format", &["model"]),
     ("crates/vault", &["model", "objects", "format"]),
     ("crates/engine", &["model", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
-    ("crates/cli", &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar"]),
+    (
+        "crates/cli",
+        &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"],
+    ),
     ("stores", &["model", "objects", "format", "store"]),
     ("bench", &["model"]),
 ];
@@ -106,7 +110,7 @@ fn folders(root: &Path, parent: &str) -> Result<Vec<String>, String> {
 /// Every Rust file of the workspace.
 pub fn rust_files(workspace: &Workspace) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
-    for folder in ["crates", "stores", "xtask", "bench"] {
+    for folder in ["crates", "stores", "xtask", "bench", "fuzz"] {
         rust_files_below(&workspace.root.join(folder), &mut files)?;
     }
     Ok(files)

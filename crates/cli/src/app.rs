@@ -1,12 +1,12 @@
 //! What every verb works with: the options, the stores, the engine, the output.
 
 use crate::args::{Global, WorkersArg};
-use crate::config::Config;
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
+use keepfast_config::Config;
 use keepfast_engine::{Cancel, Engine, EngineOptions, Surroundings};
 use keepfast_keys::Credentials;
 use keepfast_vault::Environment;

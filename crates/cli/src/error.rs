@@ -15,16 +15,6 @@ pub enum CliError {
         /// The right form.
         usage: Option<String>,
     },
-    /// The configuration file breaks the rules of its form.
-    #[error("{}, line {line}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// Which rule.
-        reason: String,
-    },
     /// A file that was named could not be read, or a folder not used.
     #[error("cannot {what} {}", path.display())]
     File {
@@ -75,15 +65,6 @@ pub enum CliError {
         #[source]
         source: std::io::Error,
     },
-    /// A store's secret is not where the configuration says.
-    #[error("the password of store '{store}' is missing: {reason}")]
-    #[allow(dead_code, reason = "only stores that have passwords read them")]
-    Secret {
-        /// The store.
-        store: String,
-        /// Which variable or file lacks it.
-        reason: String,
-    },
     /// A statement could not be read; found before any of them ran.
     #[error(transparent)]
     Sql(#[from] keepfast_sql::SqlError),
@@ -93,6 +74,9 @@ pub enum CliError {
     /// A passphrase or identity cannot be used.
     #[error(transparent)]
     Key(#[from] keepfast_keys::KeyError),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] keepfast_config::ConfigError),
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] keepfast_engine::EngineError),
@@ -130,6 +114,7 @@ impl CliError {
             Self::Sql(e) => e,
             Self::Model(e) => e,
             Self::Key(e) => e,
+            Self::Config(e) => e,
             Self::Engine(e) => e,
             Self::Vault(e) => e,
             Self::Store(e) => e,
@@ -157,14 +142,12 @@ impl Coded for CliError {
         }
         Code(match self {
             Self::Arguments { .. } => 701,
-            Self::Config { .. } => 702,
             Self::File { .. } => 703,
             Self::Stream { .. } => 704,
             Self::NoPage { .. } => 705,
             Self::Demo { .. } => 706,
             Self::Terminal { .. } => 707,
             Self::Threads { .. } => 708,
-            Self::Secret { .. } => 709,
             _ => 799,
         })
     }
@@ -180,7 +163,6 @@ impl Coded for CliError {
         match self {
             Self::Arguments { usage: Some(usage), .. } => usage.clone(),
             Self::Arguments { .. } => "See `keepfast help VERB` for the right form.".into(),
-            Self::Config { .. } => "Correct that line; docs/cli.md lists what may stand in the file.".into(),
             Self::File { .. } => "Check the path and its permissions.".into(),
             Self::Stream { .. } => {
                 "Check where standard input and output lead, and whether there is room.".into()
@@ -194,9 +176,6 @@ impl Coded for CliError {
                 "Use `keepfast sql -c` or `-f`, or give the statements on standard input.".into()
             }
             Self::Threads { .. } => "Ask for fewer with `--threads`.".into(),
-            Self::Secret { .. } => {
-                "Set it where the configuration says, or correct the configuration.".into()
-            }
             _ => "This is a defect of Keepfast; please report it with the line above.".into(),
         }
     }

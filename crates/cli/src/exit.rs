@@ -1,6 +1,7 @@
 //! How a command ends: its exit code, and its error on standard error.
 
 use crate::error::{CliError, DEFECT, one_line};
+use keepfast_config::ConfigError;
 use keepfast_engine::EngineError;
 use keepfast_files::FilesError;
 use keepfast_model::{Code, Coded, ModelError};
@@ -35,7 +36,8 @@ impl From<Exit> for ExitCode {
 pub fn exit_of(error: &CliError) -> Exit {
     match error {
         e if e.is_broken_pipe() => Exit::Done,
-        CliError::Arguments { .. } | CliError::Config { .. } | CliError::NoPage { .. } => Exit::Usage,
+        CliError::Arguments { .. } | CliError::NoPage { .. } => Exit::Usage,
+        CliError::Config(ConfigError::Form { .. }) => Exit::Usage,
         CliError::Sql(_) | CliError::Model(_) => Exit::Usage,
         CliError::Engine(EngineError::Model(ModelError::Name { .. })) => Exit::Usage,
         CliError::Vault(e) | CliError::Engine(EngineError::Vault(e)) if is_location(e) => Exit::Usage,

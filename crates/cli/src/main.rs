@@ -6,8 +6,6 @@
 
 mod app;
 mod args;
-#[allow(dead_code, reason = "all of a declared store is checked; only embedded stores are opened yet")]
-mod config;
 mod credentials;
 mod demo;
 mod error;

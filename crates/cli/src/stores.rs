@@ -1,9 +1,9 @@
 //! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
 
-use crate::config::Config;
 use crate::values::shown;
 use async_trait::async_trait;
 use keepfast_columnar::{ColumnarStore, Options};
+use keepfast_config::{Config, SCHEMES, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
 use keepfast_objects::open_target;
 use keepfast_store::Store;
@@ -12,20 +12,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
-
-/// Kinds of stores, as the scheme of their URLs.
-const SCHEMES: [&str; 7] = ["columnar", "mysql", "mariadb", "phoenix", "hbase", "tablestore", "voltdb"];
-
-/// Whether a URL names a store rather than a vault.
-pub fn is_store_url(url: &str) -> bool {
-    scheme(url).is_some_and(|s| SCHEMES.contains(&s))
-}
-
-/// The kind of store that a URL names; `columnar+s3://…` is a columnar store in a bucket.
-fn scheme(url: &str) -> Option<&str> {
-    let (scheme, _) = url.split_once("://")?;
-    Some(scheme.split_once('+').map_or(scheme, |(kind, _)| kind))
-}
 
 /// What one store may use of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -127,18 +113,6 @@ fn not_in_this_version(what: &str, url: &str) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_of_stores_are_told_from_those_of_vaults() {
-        for url in
-            ["columnar:///x", "columnar+s3://b/p", "mysql://h", "phoenix://h", "tablestore://h", "voltdb://h"]
-        {
-            assert!(is_store_url(url), "{url}");
-        }
-        for url in ["s3://bucket/x", "/folder", "file:///x", "orders", "gs://mysql"] {
-            assert!(!is_store_url(url), "{url}");
-        }
-    }
 
     #[tokio::test]
     async fn stores_of_later_versions_say_so_and_show_no_password() {

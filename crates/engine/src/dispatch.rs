@@ -88,7 +88,7 @@ impl Engine {
                 last = reason;
             }
             // Also after a failure: the process may have died after its result was safe.
-            match self.finished_tasks(vault, run).await?.remove(&number) {
+            match vault.task_result::<Finished>(run, number).await? {
                 Some(finished) if finished.task == identity => return Ok(finished.result),
                 Some(_) => {
                     return Err(failed(

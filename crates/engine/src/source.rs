@@ -4,6 +4,7 @@
 //! of encoded keys within its shard, which is what merging and comparing rest on.
 
 use crate::Result;
+use crate::certify::check_cover;
 use crate::error::EngineError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -50,7 +51,7 @@ pub struct LiveSource {
 }
 
 impl LiveSource {
-    /// A table at a cut, in about so many partitions.
+    /// A table at a cut, in about so many partitions, which together cover it once.
     pub async fn open(
         cut: Arc<dyn OpenCut>,
         table: &TableName,
@@ -60,6 +61,7 @@ impl LiveSource {
         let schema = Arc::new(cut.table(table).await?.schema);
         let plan = PlanOptions { partitions: partitions as u32, ..PlanOptions::default() };
         let partitions = cut.plan(table, &plan).await?;
+        check_cover(table, schema.is_bag(), &partitions)?;
         Ok(Self { cut, schema, partitions, key_order })
     }
 }

@@ -404,3 +404,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_parquet_footer_that_states_more_than_it_holds_is_refused_before_memory_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    // Version 1, a schema of one root, no rows, and two thousand million row groups.
+    let footer = [
+        &[0x15, 0x02, 0x19, 0x1c, 0x48, 0x01, b'r', 0x15, 0x00, 0x00, 0x16, 0x00, 0x19, 0xfc][..],
+        &[0xff, 0xff, 0xff, 0xff, 0x07],
+        &[0; 20],
+    ]
+    .concat();
+    let file = [b"PAR1", footer.as_slice(), &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
+    std::fs::write(&path, file).unwrap();
+    let error = read(&[path], ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(error, FilesError::Parquet { .. }) && error.to_string().contains("more entries"),
+        "{error}"
+    );
+}

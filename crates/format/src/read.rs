@@ -6,6 +6,7 @@ use crate::Result;
 use crate::conform::{assemble, conform_array, exact_field};
 use crate::encryption::SegmentFile;
 use crate::error::FormatError;
+use crate::footer::footer_fault;
 use crate::layout::{META_FORMAT, META_IDENTITY};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -121,6 +122,9 @@ pub fn read_segment(
     let mut options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     if let Some(keys) = &keys {
         options = options.with_file_decryption_properties(keys.decryption()?);
+    }
+    if let Some(fault) = footer_fault(&bytes) {
+        return Err(FormatError::damaged("segment", fault));
     }
     let metadata = guarded("segment", || {
         ArrowReaderMetadata::load(&bytes, options).map_err(|e| FormatError::parquet("segment", e))

@@ -56,6 +56,8 @@ async fn the_suite_notices_every_fault() {
     let expected = [
         (Fault::CutFails, "one_cut_holds_several_tables"),
         (Fault::CutLost { batches: 1 }, "a_cut_does_not_see_later_writes"),
+        (Fault::PartitionForgotten { partition: 0 }, "every_type_comes_back_exactly"),
+        (Fault::PartitionDoubled { partition: 0 }, "every_type_comes_back_exactly"),
         (Fault::ScanFails { partition: 0, batch: 0 }, "every_type_comes_back_exactly"),
         (Fault::ScanEndsEarly { partition: 0, batch: 1 }, "partitions_cover_the_keys_without_gap_or_overlap"),
         (Fault::RowLost { partition: 0, row: 5 }, "partitions_cover_the_keys_without_gap_or_overlap"),
@@ -68,6 +70,7 @@ async fn the_suite_notices_every_fault() {
         (Fault::ProofWrong, "the_stores_own_proof_agrees_with_its_rows"),
         (Fault::PartFails { part: 0 }, "a_part_written_twice_counts_once"),
         (Fault::PartLosesRow { part: 0, row: 1 }, "a_load_comes_back_exactly"),
+        (Fault::PartDoublesRow { part: 0, row: 1 }, "a_load_comes_back_exactly"),
         (Fault::FinishFails, "tables_of_a_load_are_published_together"),
         (Fault::PublishFails, "replace_keeps_the_old_table_and_undo_brings_it_back_once"),
         (Fault::PublishAnswerLost, "a_published_table_can_be_written"),

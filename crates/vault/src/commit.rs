@@ -63,6 +63,29 @@ impl Revalidate for StillNewest {
     }
 }
 
+/// Tries to create one record, after which a place is not asked again whether it shows the record that it refuses.
+const TRIES: u32 = 16;
+
+/// Notices that the log does not grow, although its next number is taken: listings that are old or that lie.
+#[derive(Default)]
+struct Tries {
+    head: Option<LogSeq>,
+    without_progress: u32,
+}
+
+impl Tries {
+    /// Counts a try; an error is the number that is taken and not shown.
+    fn next(&mut self, log: &Log) -> Result<(), LogSeq> {
+        let head = log.head().map(|(seq, _)| seq);
+        self.without_progress = if self.head == head { self.without_progress + 1 } else { 0 };
+        self.head = head;
+        match self.without_progress > TRIES {
+            true => Err(head.map_or(LogSeq(1), LogSeq::next)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Objects of one folder up to which each is asked for alone, and above which the folder is listed.
 const ASK_UP_TO: usize = 32;
 
@@ -105,8 +128,13 @@ impl Vault {
         let mut written: Vec<NewObject> = written.to_vec();
         self.target().sync().await?;
         self.compare_sizes(&written).await?;
+        self.read_back(&records, &written).await?;
+        let mut tries = Tries::default();
         let (line, bytes) = loop {
             let log = self.log().await?;
+            tries
+                .next(&log)
+                .map_err(|seq| VaultError::Unlisted { path: self.target().full(&layout::log_record(seq)) })?;
             records = check.revalidate(&log, records).await?;
             refuse_contradictions(&records)?;
             if log.condemns() {
@@ -148,7 +176,12 @@ impl Vault {
             self.keep_log(&Log::empty(self.url()).followed_by(vec![line]));
         }
         match self.confirm(seq, &bytes, &written).await {
-            Ok(()) => Ok(seq),
+            Ok(()) => {
+                if let Some(log) = self.cached_log() {
+                    self.checkpoint_if_due(&log).await;
+                }
+                Ok(seq)
+            }
             Err((path, source)) => Err(VaultError::Unconfirmed { seq, path, source: source.into() }),
         }
     }

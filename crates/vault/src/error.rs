@@ -141,6 +141,18 @@ pub enum VaultError {
         /// The contradiction.
         reason: String,
     },
+    /// An object that was just written holds other bytes; nothing was committed.
+    #[error("{path} does not hold what was just written there")]
+    NotAsWritten {
+        /// The object.
+        path: String,
+    },
+    /// A record is there and no listing shows it, so that nothing can be committed after it.
+    #[error("{path} is there, and the place does not list it")]
+    Unlisted {
+        /// The record.
+        path: String,
+    },
     /// Two places that should hold one vault hold different histories.
     #[error("{path} is not what {url} has there")]
     Diverged {
@@ -233,6 +245,8 @@ impl Coded for VaultError {
             Self::Policy { .. } => 260,
             Self::Stale { .. } => 261,
             Self::Superseded { .. } => 262,
+            Self::NotAsWritten { .. } => 290,
+            Self::Unlisted { .. } => 291,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -246,6 +260,7 @@ impl Coded for VaultError {
             }
             Self::Keys(e) => e.class(),
             Self::Stale { .. } | Self::Superseded { .. } => Class::Retry,
+            Self::NotAsWritten { .. } | Self::Unlisted { .. } => Class::Retry,
             Self::Record { .. } => Class::Bug,
             Self::Objects(e) => e.class(),
             Self::Format(e) => e.class(),
@@ -280,6 +295,9 @@ impl Coded for VaultError {
             Self::Policy { .. } => "Say what stays, such as `--keep-last 7 --keep-weekly 4`.",
             Self::Stale { .. } => "Run the same command again; it makes a new plan.",
             Self::Superseded { .. } => "Run the same command again; it works on the newest point then.",
+            Self::NotAsWritten { .. } | Self::Unlisted { .. } => {
+                "Run the same command again; if it stays, the place is not fit for backups."
+            }
             Self::Unsupported { .. } => "Leave the option out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",

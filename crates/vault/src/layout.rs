@@ -9,6 +9,8 @@ pub const MARKER: &str = "keepfast.json";
 pub const LOG: &str = "log";
 /// Folder of the records' copies.
 pub const LOG_COPY: &str = "log-copy";
+/// Folder of checkpoints of the log.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// Folder of key files.
 pub const KEYS: &str = "keys";
 /// Folder of the copies of key files that somebody must open.
@@ -35,11 +37,27 @@ pub fn log_copy(seq: LogSeq) -> String {
 
 /// The number of a record or copy that has this path; none for anything else.
 pub fn record_number(path: &str) -> Option<LogSeq> {
-    let digits = path.rsplit('/').next()?.strip_suffix(".json")?;
+    number(path.rsplit('/').next()?.strip_suffix(".json")?)
+}
+
+/// A record's number from its twenty digits.
+fn number(digits: &str) -> Option<LogSeq> {
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     digits.parse().ok().filter(|n| (1..=NUMBER_MAX).contains(n)).map(LogSeq)
+}
+
+/// A checkpoint of the log up to a record, with the hash of its stored bytes.
+pub fn checkpoint(seq: LogSeq, stored: Hash256) -> String {
+    format!("{CHECKPOINTS}/{seq:020}-{stored}.zst", seq = seq.0)
+}
+
+/// What the name of a checkpoint states; none for anything else.
+pub fn checkpoint_of(path: &str) -> Option<(LogSeq, Hash256)> {
+    let (seq, stored) = path.rsplit('/').next()?.strip_suffix(".zst")?.split_once('-')?;
+    let found = (number(seq)?, Hash256::from_hex(stored)?);
+    (checkpoint(found.0, found.1) == path).then_some(found)
 }
 
 /// A key file.

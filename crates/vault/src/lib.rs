@@ -25,6 +25,7 @@ pub mod vault;
 mod keyring;
 mod keys;
 mod marker;
+mod read_back;
 mod salt;
 mod seal;
 

@@ -37,6 +37,14 @@ impl Vault {
         self.put_json(&layout::task(run, task), result).await
     }
 
+    /// The result of one task; none where nobody has finished it.
+    ///
+    /// # Errors
+    /// As [`Self::task_results`].
+    pub async fn task_result<T: DeserializeOwned + Send>(&self, run: &RunId, task: u32) -> Result<Option<T>> {
+        self.if_there(&layout::task(run, task)).await
+    }
+
     /// Results of all finished tasks of a run, by number.
     ///
     /// # Errors
@@ -65,11 +73,7 @@ impl Vault {
     /// # Errors
     /// As [`Self::task_results`].
     pub async fn plan<T: DeserializeOwned + Send>(&self, run: &RunId) -> Result<Option<T>> {
-        match self.get_json(&layout::plan(run)).await {
-            Ok(plan) => Ok(Some(plan)),
-            Err(VaultError::Objects(ObjectsError::NotFound { .. })) => Ok(None),
-            Err(e) => Err(e),
-        }
+        self.if_there(&layout::plan(run)).await
     }
 
     /// Runs that left something in the staging area, sorted, each with the age of its newest object.
@@ -131,6 +135,14 @@ impl Vault {
             None => json,
         };
         Ok(self.target().put_new(name, bytes.into()).await?)
+    }
+
+    async fn if_there<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        match self.get_json(name).await {
+            Ok(value) => Ok(Some(value)),
+            Err(VaultError::Objects(ObjectsError::NotFound { .. })) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     async fn get_json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {

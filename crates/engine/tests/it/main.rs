@@ -2,6 +2,7 @@
 //! that go wrong at every operation: see [`simulation`].
 
 mod awkward;
+mod copies;
 mod harness;
 mod no_lie;
 mod points;

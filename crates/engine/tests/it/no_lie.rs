@@ -3,7 +3,7 @@
 use crate::harness::{Harness, said};
 use keepfast_engine::EngineError;
 use keepfast_engine::api::Mode;
-use keepfast_model::TableName;
+use keepfast_model::{ProofKind, TableName};
 use keepfast_store::awkward::{AwkwardStore, Awkwardness};
 use keepfast_store::conformance::Write;
 use keepfast_store::faulty::{Fault, Faulty};
@@ -27,6 +27,9 @@ fn faults() -> Vec<Fault> {
         Fault::ScanEndsEarly { partition: 0, batch: 0 },
         Fault::RowLost { partition: 0, row: 7 },
         Fault::RowDoubled { partition: 0, row: 7 },
+        Fault::RowsSwapped { partition: 0, row: 7 },
+        Fault::PartitionForgotten { partition: 0 },
+        Fault::PartitionDoubled { partition: 0 },
         Fault::ValueMoved { partition: 0, row: 7 },
         Fault::ValueLost { partition: 0, row: 8 },
         Fault::ProofWrong,
@@ -51,6 +54,36 @@ async fn a_full_backup_of_a_lying_source_fails_and_shows_no_point() {
         );
         assert_eq!(harness.visible().await, 0, "{fault:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_vanishes_from_the_plan_or_stands_in_it_twice_fails_the_backup() {
+    for partition in 0..3 {
+        for fault in [Fault::PartitionForgotten { partition }, Fault::PartitionDoubled { partition }] {
+            let options = Awkwardness { shards: 3, ..Awkwardness::default() };
+            let faulty = Arc::new(Faulty::always(store(options), [fault.clone()]));
+            let harness = Harness::new(faulty.clone());
+            let error = said(harness.backup(Mode::Full).await);
+            assert!(!faulty.fired().is_empty(), "{fault:?} never happened");
+            assert!(
+                matches!(error, EngineError::NotCertified { .. } | EngineError::Format(_)),
+                "{fault:?} gave {error}"
+            );
+            assert_eq!(harness.visible().await, 0, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_says_no_more_than_what_the_store_itself_stated() {
+    let unproven = Harness::new(store(Awkwardness { unproven: true, ..Awkwardness::default() }));
+    assert_eq!(unproven.backup(Mode::Full).await.unwrap().tables[0].certificate.kind, ProofKind::Own);
+    let error = said(unproven.backup_certified().await);
+    assert!(matches!(error, EngineError::NotCertified { .. }), "{error}");
+    assert_eq!(unproven.visible().await, 1);
+    let proven = Harness::new(store(Awkwardness::default()));
+    let table = proven.backup_certified().await.unwrap().tables.remove(0);
+    assert_eq!((table.certificate.kind, table.certificate.content_percent), (ProofKind::Source, 100));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +112,7 @@ async fn a_store_that_loses_a_loaded_row_publishes_nothing() {
     for fault in [
         Fault::PartFails { part: 0 },
         Fault::PartLosesRow { part: 0, row: 3 },
+        Fault::PartDoublesRow { part: 0, row: 3 },
         Fault::FinishFails,
         Fault::PublishFails,
     ] {

@@ -14,6 +14,7 @@ use crate::{SCHEMA_METADATA, exact};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
+use keepfast_format::{footer_fault, footer_length};
 use keepfast_model::{Column, ColumnType, ModelError, TableSchema, convert};
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -21,6 +22,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::LogicalType;
 use parquet::errors::ParquetError;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,14 +52,38 @@ impl std::fmt::Debug for ParquetRows {
     }
 }
 
+/// What stands after the footer: its length and the format's letters.
+const FRAME: usize = 8;
+
 type Builder = ParquetRecordBatchReaderBuilder<File>;
 
 fn open(path: &Path) -> Result<(Builder, u64), FilesError> {
-    let (file, bytes) = open_file(path)?;
+    let (mut file, bytes) = open_file(path)?;
+    let fault = footer_fault_of(&mut file, bytes).map_err(|source| FilesError::io("read", path, source))?;
+    if let Some(fault) = fault {
+        let reason = fault.to_owned();
+        return Err(FilesError::Parquet { place: Place::file(path), reason, source: None });
+    }
     // Parquet's own types decide; the Arrow schema that some writers embed adds nothing that tables have.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = readable(Place::file(path), || Builder::try_new_with_options(file, options))?;
     Ok((builder, bytes))
+}
+
+/// Why the file's footer must not be given to the reader, which would believe what its lists state.
+fn footer_fault_of(file: &mut File, bytes: u64) -> io::Result<Option<&'static str>> {
+    let mut frame = [0; FRAME];
+    if bytes < FRAME as u64 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(bytes - FRAME as u64))?;
+    file.read_exact(&mut frame)?;
+    let Some(start) = bytes.checked_sub(footer_length(frame) + FRAME as u64) else { return Ok(None) };
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = vec![];
+    file.take(bytes - start).read_to_end(&mut tail)?;
+    file.rewind()?;
+    Ok(footer_fault(&tail))
 }
 
 /// How many rows of the file take about so many bytes, going by its widest row group; at least one.

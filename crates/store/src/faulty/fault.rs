@@ -15,6 +15,16 @@ pub enum Fault {
         /// Batches given before.
         batches: u32,
     },
+    /// A plan leaves out a partition: keys, or a whole shard where it is one.
+    PartitionForgotten {
+        /// The partition.
+        partition: u32,
+    },
+    /// A plan has a partition twice.
+    PartitionDoubled {
+        /// The partition.
+        partition: u32,
+    },
     /// A scan ends with an error instead of this batch.
     ScanFails {
         /// The partition.
@@ -88,6 +98,13 @@ pub enum Fault {
         /// The row.
         row: u64,
     },
+    /// The store takes a row of this part twice and says that it has each once.
+    PartDoublesRow {
+        /// The part.
+        part: u32,
+        /// The row.
+        row: u64,
+    },
     /// A load cannot be finished.
     FinishFails,
     /// A publication fails; nothing of it is visible.
@@ -108,7 +125,10 @@ impl Fault {
                 | Self::ValueMoved { .. }
                 | Self::ValueLost { .. }
                 | Self::ChangeLost { .. }
+                | Self::PartitionForgotten { .. }
+                | Self::PartitionDoubled { .. }
                 | Self::PartLosesRow { .. }
+                | Self::PartDoublesRow { .. }
         )
     }
 

@@ -134,7 +134,19 @@ impl OpenCut for FaultyCut {
         self.inner.table(table).await
     }
     async fn plan(&self, table: &TableName, options: &PlanOptions) -> Result<Vec<Partition>> {
-        self.inner.plan(table, options).await
+        let mut partitions = self.inner.plan(table, options).await?;
+        self.script.fire_each(|fault| match fault {
+            Fault::PartitionForgotten { partition } if (*partition as usize) < partitions.len() => {
+                partitions.remove(*partition as usize);
+                true
+            }
+            Fault::PartitionDoubled { partition } if (*partition as usize) < partitions.len() => {
+                partitions.insert(*partition as usize, partitions[*partition as usize].clone());
+                true
+            }
+            _ => false,
+        });
+        Ok(partitions)
     }
     async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream> {
         let schema = self.inner.table(&partition.table).await?.schema;
@@ -187,24 +199,28 @@ struct FaultyLoad {
 }
 
 impl FaultyLoad {
-    /// Writes a part without one of its rows, and says that all of them were written.
-    async fn lose_row(
+    /// Writes a part without one of its rows, or with one of them twice, and says that each was written once.
+    async fn bend_row(
         &self,
         table: &TableName,
         part: u32,
         rows: Vec<RecordBatch>,
-        lost: u64,
+        row: u64,
+        doubled: bool,
     ) -> Result<LoadedPart> {
-        let Some(schema) = self.schemas.get(table) else { return Err(broken("losing a row")) };
+        let Some(schema) = self.schemas.get(table) else { return Err(broken("bending a row")) };
         let hasher = RowHasher::new(schema);
         let mut digest = Digest::default();
         let mut kept = vec![];
         let mut first = 0;
         for batch in rows {
             digest = digest.merge(hasher.digest(&batch)?);
-            let rest = batches::without(&batch, first, lost).unwrap_or_else(|| Ok(batch.clone()));
+            let in_batch = (first..first + batch.num_rows() as u64).contains(&row);
+            match in_batch && doubled {
+                true => kept.extend([Ok(batch.clone()), Ok(batch.slice((row - first) as usize, 1))]),
+                false => kept.push(batches::without(&batch, first, row).unwrap_or_else(|| Ok(batch.clone()))),
+            }
             first += batch.num_rows() as u64;
-            kept.push(rest);
         }
         let written = self.inner.write_part(table, part, stream::iter(kept).boxed()).await?;
         let said = LoadedPart { digest, ..written.clone() };
@@ -232,12 +248,13 @@ impl Load for FaultyLoad {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&(table.clone(), part));
         let rows: Vec<RecordBatch> = rows.try_collect().await?;
         let count: u64 = rows.iter().map(|b| b.num_rows() as u64).sum();
-        let lost = self.script.fire(|fault| match fault {
-            Fault::PartLosesRow { part: p, row } if *p == part && *row < count => Some(*row),
+        let bent = self.script.fire(|fault| match fault {
+            Fault::PartLosesRow { part: p, row } if *p == part && *row < count => Some((*row, false)),
+            Fault::PartDoublesRow { part: p, row } if *p == part && *row < count => Some((*row, true)),
             _ => None,
         });
-        match lost {
-            Some(lost) => self.lose_row(table, part, rows, lost).await,
+        match bent {
+            Some((row, doubled)) => self.bend_row(table, part, rows, row, doubled).await,
             None => self.inner.write_part(table, part, stream::iter(rows.into_iter().map(Ok)).boxed()).await,
         }
     }

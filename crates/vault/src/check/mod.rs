@@ -54,6 +54,11 @@ impl Vault {
         for fault in reading.faults {
             report.damage.push(self.damaged_record(&log, fault));
         }
+        for (name, detail) in self.wrong_checkpoints(&log).await? {
+            // Nothing needs it.
+            let what = DamageKind::Changed { detail };
+            report.damage.push(Touched::default().damage(self.target().full(&name), what));
+        }
         self.check_marker(&log, &mut report).await?;
         self.check_keys(&log, &mut report).await?;
         match keys {

@@ -2,9 +2,10 @@
 //!
 //! Records are numbered from 1 without gaps and chained by hashes; each stands twice. A reader takes either copy
 //! that fits the chain and completes a missing one at the head. A gap or a broken chain is damage, never an empty
-//! vault.
+//! vault. A long log is read from its newest checkpoint on.
 
 pub(crate) mod authenticate;
+mod checkpoint;
 mod line;
 mod read;
 mod state;

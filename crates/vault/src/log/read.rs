@@ -3,6 +3,7 @@
 //! Which copy of a record is right follows from the record after it, which names its hash. So the chain is walked
 //! from the head down; the head itself is the copy whose seal holds.
 
+use super::checkpoint;
 use super::line::{LogLine, NO_PREVIOUS};
 use crate::error::VaultError;
 use crate::vault::Vault;
@@ -41,6 +42,12 @@ pub(crate) struct Reading {
     pub head: HeadCopies,
 }
 
+impl Reading {
+    fn is_broken(&self) -> bool {
+        self.faults.iter().any(|f| f.fatal)
+    }
+}
+
 /// One record as it was found: each copy is absent, unreadable or readable.
 struct Found {
     seq: LogSeq,
@@ -66,6 +73,26 @@ pub(crate) async fn read_all(vault: &Vault) -> Result<Reading> {
 }
 
 async fn read(vault: &Vault, known: Option<(LogSeq, Hash256)>, both: bool) -> Result<Reading> {
+    if known.is_none() && !both {
+        let lines = checkpoint::read(vault).await;
+        if let Some(last) = lines.last().map(|l| (l.seq, l.stored)) {
+            match read_objects(vault, Some(last), both).await {
+                Ok(after)
+                    if after.lines.first().is_some_and(|l| l.seq == last.0.next()) && !after.is_broken() =>
+                {
+                    return Ok(Reading { lines: lines.into_iter().chain(after.lines).collect(), ..after });
+                }
+                _ => {
+                    tracing::warn!(vault = %vault.url(), "a checkpoint does not fit the log, which is read without it")
+                }
+            }
+        }
+    }
+    read_objects(vault, known, both).await
+}
+
+/// As [`read`], from the objects of records alone.
+async fn read_objects(vault: &Vault, known: Option<(LogSeq, Hash256)>, both: bool) -> Result<Reading> {
     // Copies first: what is written meanwhile then stands in `originals` alone, as during any commit.
     let copies = numbers(vault, layout::LOG_COPY, known).await?;
     let originals = numbers(vault, layout::LOG, known).await?;
@@ -81,7 +108,7 @@ async fn read(vault: &Vault, known: Option<(LogSeq, Hash256)>, both: bool) -> Re
     // A stray file with a huge number must not make us look for all numbers below it.
     let stand: BTreeSet<_> = copies.union(&originals).copied().filter(|n| *n >= first).collect();
     let found: Vec<_> = futures::stream::iter(stand.iter().copied())
-        .map(|seq| fetch(vault, seq, both || seq == newest))
+        .map(|seq| fetch(vault, seq, both || seq == newest, seq == newest))
         .buffered(vault.environment().parallel.max(16))
         .try_collect()
         .await?;
@@ -105,13 +132,18 @@ async fn numbers(vault: &Vault, folder: &str, known: Option<(LogSeq, Hash256)>) 
 }
 
 /// Reads the original, listed or not: it may have come after the listing. The copy only where it is needed.
-async fn fetch(vault: &Vault, seq: LogSeq, both: bool) -> Result<Found> {
+async fn fetch(vault: &Vault, seq: LogSeq, both: bool, head: bool) -> Result<Found> {
     let original = get(vault, seq, &layout::log_record(seq)).await?;
     let copy = match &original {
         Copy::Good(..) if !both => Copy::NotRead,
         _ => get(vault, seq, &layout::log_copy(seq)).await?,
     };
-    Ok(Found { seq, original, copy })
+    // Only the head's bytes may be written again; those of a long log would fill memory.
+    let kept = |copy| match copy {
+        Copy::Good(line, _) if !head => Copy::Good(line, Bytes::new()),
+        copy => copy,
+    };
+    Ok(Found { seq, original: kept(original), copy: kept(copy) })
 }
 
 async fn get(vault: &Vault, seq: LogSeq, name: &str) -> Result<Copy> {

@@ -3,7 +3,9 @@
 //! Everything in it is checked before anything is opened; an unknown key is an error with its line, so that a typing
 //! mistake never silently changes what is backed up. Secrets stay where the file points to until a store is opened.
 
-use crate::error::CliError;
+use crate::error::ConfigError;
+use crate::scheme::is_store_url;
+use keepfast_sql::Address;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -42,13 +44,18 @@ pub struct StoreConfig {
 impl fmt::Debug for StoreConfig {
     /// URLs are shown without their secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<_> = self.url.all().iter().map(|u| crate::values::shown(u)).collect();
         f.debug_struct("StoreConfig")
-            .field("url", &urls)
+            .field("url", &self.url)
             .field("password_file", &self.password_file)
             .field("password_env", &self.password_env)
             .field("tables", &self.tables)
             .finish()
+    }
+}
+
+impl fmt::Debug for Urls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().iter().map(|url| Address::new(url).to_string())).finish()
     }
 }
 
@@ -90,8 +97,8 @@ impl Config {
     /// The configuration of this run: the file given, else `keepfast.toml` here, else in the data folder, else none.
     ///
     /// # Errors
-    /// [`CliError::File`] when the file that was given cannot be read, [`CliError::Config`] when it breaks a rule.
-    pub fn find(given: Option<&Path>, data: &Path) -> Result<Self, CliError> {
+    /// [`ConfigError::File`] when the file that was given cannot be read, [`ConfigError::Form`] when it breaks a rule.
+    pub fn find(given: Option<&Path>, data: &Path) -> Result<Self, ConfigError> {
         if let Some(path) = given {
             return Self::read(path);
         }
@@ -103,18 +110,18 @@ impl Config {
         Ok(Self::default())
     }
 
-    fn read(path: &Path) -> Result<Self, CliError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| CliError::file("read the configuration", path, e))?;
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
     /// Reads the text of a configuration file.
     ///
     /// # Errors
-    /// [`CliError::Config`] with the line of the first rule that is broken.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, CliError> {
-        let refuse = |span: Option<Range<usize>>, reason: String| CliError::Config {
+    /// [`ConfigError::Form`] with the line of the first rule that is broken.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |span: Option<Range<usize>>, reason: String| ConfigError::Form {
             path: path.to_owned(),
             line: line_of(text, span.map_or(0, |s| s.start)),
             reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -126,7 +133,7 @@ impl Config {
             if store.url.all().is_empty() {
                 return wrong("has no url");
             }
-            if store.url.all().iter().any(|u| !crate::stores::is_store_url(u)) {
+            if store.url.all().iter().any(|u| !is_store_url(u)) {
                 return wrong("has a url that is not of a store, such as columnar:///path");
             }
             if store.password_file.is_some() && store.password_env.is_some() {
@@ -141,9 +148,9 @@ impl StoreConfig {
     /// Its password, where the configuration says that there is one.
     ///
     /// # Errors
-    /// [`CliError::Secret`] when it is not where the configuration says.
-    pub fn password(&self, store: &str) -> Result<Option<String>, CliError> {
-        let missing = |reason: String| CliError::Secret { store: store.to_owned(), reason };
+    /// [`ConfigError::Secret`] when it is not where the configuration says.
+    pub fn password(&self, store: &str) -> Result<Option<String>, ConfigError> {
+        let missing = |reason: String| ConfigError::Secret { store: store.to_owned(), reason };
         if let Some(variable) = &self.password_env {
             return std::env::var(variable)
                 .map(Some)

@@ -1,0 +1,44 @@
+//! A footer that states more than it holds is an error, and takes no memory.
+
+mod support;
+
+use bytes::Bytes;
+use keepfast_format::{WriterProfile, footer_fault, read_segment};
+use keepfast_model::{ColumnType, ShardId};
+use support::*;
+
+/// A file with this footer and no rows.
+fn framed(footer: &[u8]) -> Vec<u8> {
+    [b"PAR1", footer, &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+/// A footer up to its list of row groups: version 1, a schema of one root, no rows.
+const BEFORE_ROW_GROUPS: &[u8] = &[0x15, 0x02, 0x19, 0x1c, 0x48, 0x01, b'r', 0x15, 0x00, 0x00, 0x16, 0x00];
+
+#[test]
+fn a_footer_that_states_more_row_groups_than_memory_holds_is_an_error() {
+    let schema = schema_of(vec![(ColumnType::Int32, true)]);
+    for largest in [&[0xff, 0xff, 0xff, 0xff, 0x07][..], &[0xff, 0xff, 0xff, 0x7f], &[0x80, 0x80, 0x04]] {
+        let footer = [BEFORE_ROW_GROUPS, &[0x19, 0xfc], largest, &[0x00; 20]].concat();
+        let file = framed(&footer);
+        assert!(footer_fault(&file).is_some_and(|why| why.contains("more entries")), "{largest:?}");
+        let error = read_segment(Bytes::from(file), &schema, None, 16).unwrap_err();
+        assert!(error.to_string().contains("more entries"), "{error}");
+    }
+}
+
+#[test]
+fn footers_nested_without_end_or_cut_off_are_errors_and_real_ones_are_not() {
+    let nested = [vec![0x1c; 10_000], vec![0; 10_001]].concat();
+    assert_eq!(footer_fault(&framed(&nested)), Some("its footer is nested too deep"));
+    assert_eq!(footer_fault(&framed(&[0x15])), Some("its footer is cut off"));
+    assert_eq!(footer_fault(&framed(&[0x15, 0xff, 0xff])), Some("its footer is cut off"));
+    assert_eq!(footer_fault(b"short"), None);
+    let schema = schema_of(all_types().into_iter().map(|t| (t, true)).collect());
+    let writer = writer(&schema, &WriterProfile::choose(&schema, &[], 8));
+    let rows = vec![vec![Value::Null; schema.columns.len()]; 3];
+    let chunk = chunk(&schema, vec![batch(&schema.physical(), &rows)]);
+    let id = writer.identity(&chunk).unwrap();
+    let bytes = writer.encode(id, &ShardId("0".into()), &chunk).unwrap().bytes;
+    assert_eq!(footer_fault(&bytes), None);
+}

@@ -1,0 +1,219 @@
+//! The fuzzer: every target of `fuzz/`, several at once, each for so many seconds.
+//!
+//! The driver is its own workspace, built with LLVM's counters of coverage, which stable Rust has, into its own
+//! folder beside the release builds. What was found to be worth trying is kept there for the next run.
+
+use crate::steps::{Outcome, Steps, run as run_command};
+use crate::workspace::Workspace;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// Seconds for each target: a minute, and an hour in a nightly run.
+const SECONDS: u64 = 60;
+const SECONDS_LONG: u64 = 3600;
+
+/// Longest input.
+const MAX_LENGTH: u32 = 1 << 16;
+/// Seconds that one input may take. The machine may be busy with other work.
+const SECONDS_AN_INPUT: u32 = 60;
+/// Memory of one process, in MiB; each target has a tighter limit of its own.
+const MEMORY: u32 = 4096;
+
+/// What makes LLVM count which edges of the program ran, and show the fuzzer what was compared.
+const COVERAGE: [&str; 6] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
+];
+
+/// What is fuzzed, and how long.
+struct Plan {
+    seconds: u64,
+    /// None means all.
+    targets: Vec<String>,
+}
+
+/// The options of `cargo xtask fuzz`.
+fn plan(options: &[&str]) -> Result<Plan, String> {
+    let long = std::env::var_os("KEEPFAST_LONG").is_some();
+    let mut plan = Plan { seconds: if long { SECONDS_LONG } else { SECONDS }, targets: vec![] };
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        let mut number = || -> Result<u64, String> {
+            let text = options.next().ok_or(format!("{option} needs a number"))?;
+            text.parse().map_err(|_| format!("{option} needs a number, not '{text}'"))
+        };
+        match *option {
+            "--seconds" => plan.seconds = number()?,
+            "--minutes" => plan.seconds = 60 * number()?,
+            name if name.starts_with('-') => return Err(format!("unknown option {name}")),
+            name => plan.targets.push(name.to_owned()),
+        }
+    }
+    Ok(plan)
+}
+
+/// Builds the driver and fuzzes.
+pub fn run(workspace: &Workspace, steps: &mut Steps, options: &[&str]) {
+    let plan = match plan(options) {
+        Ok(plan) => plan,
+        Err(why) => {
+            steps.step("fuzzing", |_| Outcome::Failed(why));
+            return;
+        }
+    };
+    let folder = workspace.release.with_file_name("fuzz");
+    let mut driver = PathBuf::new();
+    let built = steps.step("fuzzer", |_| match build(workspace, &folder) {
+        Ok((path, outcome)) => {
+            driver = path;
+            outcome
+        }
+        Err(outcome) => outcome,
+    });
+    if built {
+        steps.step("fuzzing", |_| fuzz(workspace, &plan, &folder, &driver).into());
+    }
+}
+
+/// Builds the driver; where it is then.
+fn build(workspace: &Workspace, folder: &Path) -> Result<(PathBuf, Outcome), Outcome> {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let asked = Command::new(&compiler).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !asked.is_ok_and(|status| status.success()) {
+        return Err(Outcome::Skipped(format!("no C++ compiler '{compiler}', which libFuzzer needs")));
+    }
+    // With a named target, build scripts and macros are compiled without counters.
+    let host = host(workspace).map_err(Outcome::Failed)?;
+    let outcome = run_command(
+        workspace
+            .cargo(&[
+                "build",
+                "--release",
+                "--locked",
+                "--manifest-path",
+                "fuzz/driver/Cargo.toml",
+                "--target",
+            ])
+            .arg(&host)
+            .arg("--target-dir")
+            .arg(folder)
+            .env("RUSTFLAGS", COVERAGE.join(" ")),
+    );
+    Ok((folder.join(host).join("release").join("keepfast-fuzz-driver"), outcome))
+}
+
+fn host(workspace: &Workspace) -> Result<String, String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = Command::new(rustc).arg("-vV").current_dir(&workspace.root).output();
+    let said = said.map_err(|why| format!("rustc did not start: {why}"))?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "rustc does not say what it compiles for".into())
+}
+
+/// Names of all targets, as the driver says them.
+fn targets(driver: &Path) -> Result<Vec<String>, String> {
+    let said = Command::new(driver).env("KEEPFAST_FUZZ", "").output().map_err(|why| why.to_string())?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    let names =
+        text.trim().strip_prefix("set KEEPFAST_FUZZ to one of ").ok_or("the driver names no target")?;
+    Ok(names.split(", ").map(str::to_owned).collect())
+}
+
+fn fuzz(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path) -> Result<String, String> {
+    let all = targets(driver)?;
+    if let Some(unknown) = plan.targets.iter().find(|name| !all.contains(name)) {
+        return Err(format!("there is no target {unknown}; there are {}", all.join(", ")));
+    }
+    let chosen = if plan.targets.is_empty() { all } else { plan.targets.clone() };
+    let count = chosen.len();
+    let queue = Mutex::new(chosen.into_iter());
+    let results = Mutex::new(vec![]);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("nobody panics holding it").next();
+                    let Some(name) = next else { break };
+                    let result = one(workspace, plan, folder, driver, &name);
+                    match &result {
+                        Ok(runs) => println!("   {name:<10} {runs:>12} inputs"),
+                        Err(why) => println!("   {name:<10} FOUND SOMETHING\n{why}"),
+                    }
+                    results.lock().expect("nobody panics holding it").push((name, result));
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("nobody panics holding it");
+    let failed: Vec<&str> =
+        results.iter().filter(|(_, r)| r.is_err()).map(|(name, _)| name.as_str()).collect();
+    let runs: u64 = results.iter().filter_map(|(_, r)| r.as_ref().ok()).sum();
+    match failed.is_empty() {
+        true => Ok(format!("{runs} inputs of {count} targets in {} s each", plan.seconds)),
+        false => Err(format!("defects behind {}", failed.join(", "))),
+    }
+}
+
+/// Fuzzes one target; how many inputs it read.
+fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &str) -> Result<u64, String> {
+    let (corpus, found) = (folder.join("corpus").join(name), folder.join("found").join(name));
+    for made in [&corpus, &found] {
+        std::fs::create_dir_all(made).map_err(|why| format!("{}: {why}", made.display()))?;
+    }
+    let mut command = Command::new(driver);
+    command
+        .env("KEEPFAST_FUZZ", name)
+        .env("KEEPFAST_FUZZ_SEEDS", &corpus)
+        .arg(format!("-max_total_time={}", plan.seconds))
+        .arg(format!("-timeout={SECONDS_AN_INPUT}"))
+        .arg(format!("-rss_limit_mb={MEMORY}"))
+        .arg("-malloc_limit_mb=0")
+        .arg(format!("-max_len={MAX_LENGTH}"))
+        .arg("-print_final_stats=1")
+        .arg(format!("-artifact_prefix={}/", found.display()))
+        .arg(&corpus);
+    let known = workspace.root.join("fuzz/inputs").join(name);
+    if known.is_dir() {
+        command.arg(known);
+    }
+    let said = command.output().map_err(|why| format!("the driver did not start: {why}"))?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    if said.status.success() {
+        return Ok(executed(&text));
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+    Err(format!("{tail}\n   mend it, and keep the input in fuzz/inputs/{name} ({})", said.status))
+}
+
+/// How many inputs the driver says it read.
+fn executed(text: &str) -> u64 {
+    let count = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_say_how_long_and_what() {
+        let plan = plan(&["--minutes", "2", "sql", "csv"]).expect("right options");
+        assert_eq!((plan.seconds, plan.targets), (120, vec!["sql".to_owned(), "csv".to_owned()]));
+        assert!(super::plan(&["--seconds"]).is_err() && super::plan(&["--seconds", "x"]).is_err());
+        assert!(super::plan(&["--hours"]).is_err());
+    }
+
+    #[test]
+    fn the_number_of_inputs_is_read_from_what_the_driver_says() {
+        assert_eq!(executed("DONE\nstat::number_of_executed_units: 1234\nstat::x: 5\n"), 1234);
+        assert_eq!(executed("nothing"), 0);
+    }
+}
