@@ -50,16 +50,15 @@ fn profiles(schema: &TableSchema) -> Vec<WriterProfile> {
     profiles
 }
 
-fn domain() -> Domain {
-    Domain::plain(TableId("0123456789abcdef0123456789abcdef".into()))
+fn protection() -> Protection {
+    Protection::plain(TableId("0123456789abcdef0123456789abcdef".into()), IdentityKey::new([7; 32]))
 }
 
 fn segment(schema: &TableSchema, profile: &WriterProfile, batch: RecordBatch) -> Vec<u8> {
     let writer = SegmentWriter::new(
         Arc::new(schema.clone()),
         Arc::new(profile.clone()),
-        domain(),
-        IdentityKey::new([7; 32]),
+        protection(),
     );
     let digest = RowHasher::new(schema).digest(&batch).expect("rows of the schema");
     let chunk = Chunk { rows: digest.rows, digest, batches: vec![batch], min: None, max: None };
@@ -89,8 +88,7 @@ fn change_segment(schema: &TableSchema, profile: &WriterProfile) -> Vec<u8> {
     let mut writer = ChangeWriter::new(
         Arc::new(schema.clone()),
         Arc::new(profile.clone()),
-        domain(),
-        IdentityKey::new([7; 32]),
+        protection(),
     );
     writer.push(batch).expect("changes");
     writer.finish().expect("changes")[0].bytes.to_vec()

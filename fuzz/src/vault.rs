@@ -35,7 +35,7 @@ impl Random for Fixed {
 }
 
 fn environment() -> Environment {
-    Environment { clock: Arc::new(Fixed), random: Arc::new(Fixed), parallel: 4 }
+    Environment { clock: Arc::new(Fixed), random: Arc::new(Fixed), parallel: 4, ..Environment::default() }
 }
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =

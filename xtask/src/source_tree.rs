@@ -7,21 +7,22 @@ use std::path::{Path, PathBuf};
 ///
 /// Only the engine knows DataFusion, so that a change in a store never rebuilds it; nobody but the command line knows
 /// which stores exist.
-const RULES: [(&str, &[&str]); 12] = [
+const RULES: [(&str, &[&str]); 13] = [
     ("crates/model", &[]),
     ("crates/objects", &["model"]),
     ("crates/files", &["model", "format"]),
     ("crates/store", &["model"]),
     ("crates/sql", &["model"]),
     ("crates/config", &["model", "sql"]),
-    ("crates/format", &["model"]),
-    ("crates/vault", &["model", "objects", "format"]),
-    ("crates/engine", &["model", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
+    ("crates/keys", &["model"]),
+    ("crates/format", &["model", "keys"]),
+    ("crates/vault", &["model", "keys", "objects", "format"]),
+    ("crates/engine", &["model", "keys", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
     (
         "crates/cli",
-        &["model", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"],
+        &["model", "keys", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"],
     ),
-    ("stores", &["model", "objects", "format", "store"]),
+    ("stores", &["model", "keys", "objects", "format", "store"]),
     ("bench", &["model"]),
 ];
 
