@@ -100,6 +100,16 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A vault's log does not hold the newest record that was seen in it before.
+    #[error(
+        "{vault} was rolled back or replaced: its log does not hold record {seq} as it was seen here before"
+    )]
+    RolledBack {
+        /// The vault, without secrets.
+        vault: String,
+        /// The record.
+        seq: keepfast_model::LogSeq,
+    },
     /// The query engine refused or failed.
     #[error("query failed: {message}")]
     Query {
@@ -189,6 +199,7 @@ impl Coded for EngineError {
             Self::Unsupported { .. } => 613,
             Self::State { .. } => 614,
             Self::Query { .. } => 615,
+            Self::RolledBack { .. } => 329,
             _ => 616,
         })
     }
@@ -219,6 +230,7 @@ impl Coded for EngineError {
             Self::Unsupported { .. } => "Choose another way; the message says what is possible.",
             Self::State { .. } => "Check the folder's permissions and free space.",
             Self::Query { .. } => "Correct the statement.",
+            Self::RolledBack { .. } => "Points may be missing. `keepfast verify BACKUP --repair --repair-from URL` brings them back from another copy of the vault; if an older state was put there on purpose, `keepfast verify BACKUP --accept-head` takes it.",
             _ => "Correct the condition; it is an SQL expression over the table's columns.",
         }
         .to_owned()

@@ -63,20 +63,25 @@ pub struct FoundBackup {
 }
 
 impl Engine {
-    fn vault_location(&self, vault: Option<&str>) -> String {
+    pub(crate) fn vault_location(&self, vault: Option<&str>) -> String {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
     /// Opens a vault for reading.
     pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
-        Ok(Vault::open(open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?)
-            .await?)
+        let vault =
+            Vault::open(open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?)
+                .await?;
+        self.compare_head(&vault).await?;
+        Ok(vault)
     }
 
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
         let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;
-        Ok(Vault::open_or_create(target).await?)
+        let vault = Vault::open_or_create(target).await?;
+        self.compare_head(&vault).await?;
+        Ok(vault)
     }
 
     /// Finds a backup for reading.

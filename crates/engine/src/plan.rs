@@ -14,7 +14,8 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use keepfast_format::target_rows_for;
 use keepfast_model::{
-    BackupName, ByteCount, Partition, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, ByteCount, Parity, ParityChoice, Partition, TableId, TableName, TablePoint, TableSchema,
+    WriteMode,
 };
 use keepfast_sql::Address;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, Store, TableAtCut};
@@ -72,6 +73,7 @@ pub(crate) struct TableWork {
     /// Bytes that an incremental backup is expected to read.
     pub changes_expected: ByteCount,
     pub target_rows: u32,
+    pub parity: Option<Parity>,
 }
 
 impl Engine {
@@ -286,6 +288,7 @@ impl Engine {
                 .map(|p| p.target_rows)
                 .or(request.segment_rows)
                 .unwrap_or_else(|| target_rows_for(at.rows_expected));
+            let parity = parity_of(name, request.parity, previous.as_ref())?;
             let mut work = TableWork {
                 name: name.clone(),
                 id,
@@ -297,6 +300,7 @@ impl Engine {
                 partitions: vec![],
                 changes_expected: ByteCount(0),
                 target_rows,
+                parity,
             };
             match (mode, &vault, &work.previous) {
                 (WriteMode::Full, ..) => {
@@ -366,6 +370,26 @@ impl Engine {
     ) -> Result<Option<TablePoint>> {
         let log = vault.log().await?;
         Ok(log.points(backup).rev().find_map(|p| p.tables.iter().find(|t| t.id == *id).cloned()))
+    }
+}
+
+/// Parity of a table: what its first base had.
+fn parity_of(
+    name: &TableName,
+    asked: Option<ParityChoice>,
+    previous: Option<&TablePoint>,
+) -> Result<Option<Parity>> {
+    let asked: Option<Option<Parity>> = asked.map(Into::into);
+    match (previous, asked) {
+        (None, asked) => Ok(asked.flatten()),
+        (Some(previous), Some(asked)) if asked != previous.parity => Err(EngineError::Unsupported {
+            what: format!("another parity of table '{name}'"),
+            reason: match previous.parity {
+                Some(parity) => format!("it is {parity} since its first base; use another backup name"),
+                None => "it has none since its first base; use another backup name".into(),
+            },
+        }),
+        (Some(previous), _) => Ok(previous.parity),
     }
 }
 

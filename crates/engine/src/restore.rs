@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::api::*;
 use crate::condition::Condition;
+use crate::damaged::Undamaged;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::table_of;
@@ -21,7 +22,7 @@ use keepfast_model::{
 };
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, LoadOptions, PublishKind, Store, UndoToken};
-use keepfast_vault::Vault;
+use keepfast_vault::{Vault, VaultError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
@@ -271,15 +272,17 @@ impl Engine {
         let mut number = 0;
         let mut parts = vec![];
         let mut given = vec![];
+        let mut missing = vec![];
         for job in &prepared.jobs {
-            let results = self.load_table(request, prepared, run, load, job, &mut number).await?;
+            let (results, left_out) = self.load_table(request, prepared, run, load, job, &mut number).await?;
             let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
-            if read != job.from.digest {
+            if left_out.is_empty() && read != job.from.digest {
                 return Err(EngineError::RestoreDiffers {
                     table: job.to.to_string(),
                     reason: format!("the point records {} and its rows give {read}", job.from.digest),
                 });
             }
+            missing.push(left_out);
             given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
             parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
         }
@@ -312,6 +315,7 @@ impl Engine {
                 rows: given[i].rows,
                 digest: digests[i],
                 replaced: published.replaced.get(i).cloned().flatten(),
+                missing: std::mem::take(&mut missing[i]),
             })
             .collect();
         Ok(RestoreReport {
@@ -331,16 +335,26 @@ impl Engine {
         load: &Arc<dyn Load>,
         job: &Job,
         number: &mut u32,
-    ) -> Result<Vec<LoadResult>> {
+    ) -> Result<(Vec<LoadResult>, Vec<String>)> {
         let profile = match job.from.base.first() {
             Some(manifest) if request.takes_segments(prepared, job) => {
-                Some(prepared.vault.read_manifest(manifest).await?.profile)
+                match prepared.vault.read_manifest(manifest).await {
+                    Ok(manifest) => Some(manifest.profile),
+                    // Rows of the other segments are then read and given one by one.
+                    Err(VaultError::Damaged { .. }) if request.skip_damaged => None,
+                    Err(e) => return Err(e.into()),
+                }
             }
             _ => None,
         };
-        let (base, changes) = entries(&prepared.vault, &job.from).await?;
-        let wanted = self.tasks_for(job.from.bytes) as usize;
-        let partitions = point::plan(&job.from.schema, base, changes, wanted);
+        let (partitions, missing) = if request.skip_damaged {
+            let Undamaged { partitions, missing } = self.undamaged(&prepared.vault, &job.from).await?;
+            (partitions, missing)
+        } else {
+            let (base, changes) = entries(&prepared.vault, &job.from).await?;
+            let wanted = self.tasks_for(job.from.bytes) as usize;
+            (point::plan(&job.from.schema, base, changes, wanted), vec![])
+        };
         let mut jobs = vec![];
         for (part, partition) in partitions.into_iter().enumerate() {
             let task = LoadTask {
@@ -374,7 +388,7 @@ impl Engine {
                 engine.load_partition(&vault, load.as_ref(), &task).await
             });
         }
-        self.in_parallel(jobs).await
+        Ok((self.in_parallel(jobs).await?, missing))
     }
 
     /// Reads back what was loaded and compares it with what was given.

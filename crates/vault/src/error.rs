@@ -128,6 +128,16 @@ pub enum VaultError {
         /// The vault that was to be copied.
         url: String,
     },
+    /// A repair was to take objects from a place that holds another vault.
+    #[error("{url} is vault {found}, not {expected}")]
+    OtherVault {
+        /// The place.
+        url: String,
+        /// The vault it holds.
+        found: String,
+        /// The vault that is repaired.
+        expected: String,
+    },
     /// The format has a place for it, and this program does not fill it.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -194,6 +204,7 @@ impl Coded for VaultError {
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
             Self::Diverged { .. } => 235,
+            Self::OtherVault { .. } => 280,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -221,7 +232,7 @@ impl Coded for VaultError {
             Self::NewerFormat { .. } => "Use the newer keepfast that wrote it.",
             Self::Damaged { .. } => {
                 "Run `keepfast verify` on the backup: it lists every damaged object and the points it touches; \
-                 restore from another point or another copy."
+                 `verify --repair` heals from copies and parity, with `--repair-from` from another copy of the vault."
             }
             Self::NoBackup { .. } => "`keepfast list` shows the backups of a vault.",
             Self::NoPoint { .. } => "`keepfast list NAME` shows the restore points of a backup.",
@@ -234,6 +245,7 @@ impl Coded for VaultError {
             Self::Diverged { .. } => {
                 "Copy to an empty place; one of the two was written to after it was copied, or is another vault."
             }
+            Self::OtherVault { .. } => "Name a place that `keepfast vault copy` filled from this vault, or this one from it.",
             Self::Unsupported { .. } => "Leave the option out.",
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
             Self::Objects(e) => return e.next_step(),

@@ -1,10 +1,12 @@
 //! Where every object of a vault stands; see section 1 of `docs/format.md`.
 
-use keepfast_format::SegmentEntry;
+use keepfast_format::{ManifestKind, ParityShard, SegmentEntry};
 use keepfast_model::{BackupName, Hash256, LogSeq, RunId, Selection, TableId, TableName};
 
 /// The object that makes a place a vault.
 pub const MARKER: &str = "keepfast.json";
+/// Its copy, where a table has parity.
+pub const MARKER_COPY: &str = "keepfast-copy.json";
 /// Folder of log records.
 pub const LOG: &str = "log";
 /// Folder of the records' copies.
@@ -13,6 +15,8 @@ pub const LOG_COPY: &str = "log-copy";
 pub const KEYS: &str = "keys";
 /// Folder of manifests.
 pub const MANIFESTS: &str = "manifests";
+/// Folder of the copies of manifests of tables with parity.
+pub const MANIFESTS_COPY: &str = "manifests-copy";
 /// Folder of tables.
 pub const TABLES: &str = "tables";
 /// Folder of runs' temporary objects.
@@ -45,9 +49,19 @@ pub fn key_file(generation: u64) -> String {
     format!("{KEYS}/{generation}.json")
 }
 
+/// A key file's copy.
+pub fn key_copy(generation: u64) -> String {
+    format!("{KEYS}-copy/{generation}.json")
+}
+
 /// A manifest.
 pub fn manifest(id: Hash256) -> String {
     format!("{MANIFESTS}/{id}")
+}
+
+/// A manifest's copy.
+pub fn manifest_copy(id: Hash256) -> String {
+    format!("{MANIFESTS_COPY}/{id}")
 }
 
 /// A table's folder.
@@ -63,6 +77,19 @@ pub fn segment(table: &TableId, entry: &SegmentEntry) -> String {
 /// A change segment.
 pub fn change_segment(table: &TableId, entry: &SegmentEntry) -> String {
     format!("{TABLES}/{table}/changes/{}", entry.file_name())
+}
+
+/// A file that a manifest of this kind lists.
+pub fn file(kind: ManifestKind, table: &TableId, entry: &SegmentEntry) -> String {
+    match kind {
+        ManifestKind::Segments => segment(table, entry),
+        ManifestKind::Changes => change_segment(table, entry),
+    }
+}
+
+/// A parity file, where it is its group's of this number.
+pub fn parity(table: &TableId, number: usize, shard: &ParityShard) -> String {
+    format!("{TABLES}/{table}/parity/{}", shard.file_name(number))
 }
 
 /// A table's Delta log.

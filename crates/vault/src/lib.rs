@@ -16,7 +16,9 @@ pub mod error;
 pub mod layout;
 pub mod log;
 pub mod objects;
+pub mod parity;
 pub mod prune;
+pub mod repair;
 pub mod staging;
 pub mod vault;
 
@@ -33,6 +35,8 @@ pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
 pub use keepfast_objects::Put;
 pub use log::{AsOf, Hold, Log, LogLine, Point};
+pub use parity::Listed;
+pub use repair::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 pub use vault::{CreateOptions, Vault};
 
 /// The result of this crate's calls.

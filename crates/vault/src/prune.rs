@@ -12,7 +12,6 @@ use crate::{Result, layout};
 use async_trait::async_trait;
 use futures::stream::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
-use keepfast_format::ManifestKind;
 use keepfast_model::{BackupName, LogSeq, Record, TableId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -162,7 +161,7 @@ impl Vault {
             needed.extend(self.objects_of(point).await?);
         }
         let mut standing = vec![];
-        for folder in [layout::MANIFESTS, layout::TABLES] {
+        for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
             let mut listing = self.target().list_stream(folder);
             while let Some(object) = listing.try_next().await? {
                 if due.contains(object.path.as_str()) && !needed.contains(&object.path) {
@@ -186,10 +185,12 @@ impl Vault {
             .map(|reference| async move {
                 let mut objects = vec![layout::manifest(reference.id)];
                 match self.read_manifest(&reference).await {
-                    Ok(manifest) => objects.extend(manifest.segments.iter().map(|e| match manifest.kind {
-                        ManifestKind::Segments => layout::segment(&manifest.table, e),
-                        ManifestKind::Changes => layout::change_segment(&manifest.table, e),
-                    })),
+                    Ok(manifest) => {
+                        if manifest.parity.is_some() {
+                            objects.push(layout::manifest_copy(reference.id));
+                        }
+                        objects.extend(crate::parity::listed(&manifest).map(|(path, ..)| path));
+                    }
                     // Its segments cannot be told any more; they stay until they are found to be orphans.
                     Err(VaultError::Damaged { path, .. }) => {
                         tracing::warn!(object = %path, "a damaged manifest hides which segments it lists");

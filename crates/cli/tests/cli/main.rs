@@ -7,6 +7,7 @@ mod help;
 mod interrupt;
 mod pages;
 mod real_input;
+mod repair;
 mod run;
 mod selection;
 mod seven;

@@ -12,7 +12,7 @@ pub use line::LogLine;
 pub use state::{AsOf, Hold, Log, Point};
 
 pub(crate) use line::{NO_PREVIOUS, NewLine, vault_of};
-pub(crate) use read::{Fault, read_all};
+pub(crate) use read::{Fault, Reading, read_all};
 
 use crate::error::VaultError;
 use crate::vault::Vault;

@@ -231,6 +231,11 @@ impl Log {
         self.state.condemned.contains_key(path)
     }
 
+    /// Whether any visible point has a table with parity.
+    pub fn has_parity(&self) -> bool {
+        self.all_points().any(|p| p.tables.iter().any(|t| t.parity.is_some()))
+    }
+
     /// Whether a prune condemned anything at all.
     pub(crate) fn condemns(&self) -> bool {
         !self.state.condemned.is_empty()
