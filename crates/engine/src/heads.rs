@@ -71,24 +71,17 @@ impl Engine {
     /// What was seen before; none for a vault that is new here. A file that cannot be read remembers nothing.
     fn known_head(&self, vault: &Vault) -> Option<Head> {
         let path = self.head_file(vault);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(e) => {
-                tracing::warn!(path = %path.display(), error = %e, "the head seen before cannot be read");
-                return None;
-            }
+        let unknown = |reason: String| {
+            let (path, vault) = (path.display(), vault.url());
+            self.options
+                .progress
+                .note(&format!("{path} cannot be read and remembers nothing of {vault}: {reason}"));
+            None
         };
-        match serde_json::from_slice(&bytes) {
-            Ok(head) => Some(head),
-            Err(e) => {
-                self.options.progress.note(&format!(
-                    "{} is damaged and remembers no head of {}: {e}",
-                    path.display(),
-                    vault.url()
-                ));
-                None
-            }
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_or_else(|e| unknown(e.to_string()), Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => unknown(e.to_string()),
         }
     }
 

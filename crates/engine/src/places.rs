@@ -67,13 +67,16 @@ impl Engine {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
-    /// Opens a vault for reading.
+    /// Opens a vault for reading, and compares it with what was seen of it before.
     pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
-        let vault =
-            Vault::open(open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?)
-                .await?;
+        let vault = self.open_vault_for_task(&self.vault_location(vault)).await?;
         self.compare_head(&vault).await?;
         Ok(vault)
+    }
+
+    /// Opens a vault for a task, which may run anywhere and remembers nothing.
+    pub(crate) async fn open_vault_for_task(&self, location: &str) -> Result<Vault> {
+        Ok(Vault::open(open_target(location).map_err(keepfast_vault::VaultError::from)?).await?)
     }
 
     /// Opens a vault for writing; an empty place becomes a vault.

@@ -57,7 +57,7 @@ impl Engine {
             repaired.check
         } else {
             let checked = self.check(&target).await?;
-            report.damage.extend(checked.damage.iter().map(|d| damage(d)));
+            report.damage.extend(checked.damage.iter().map(damage));
             checked
         };
         report.objects = checked.objects;

@@ -19,8 +19,8 @@ use std::collections::HashSet;
 /// The length of every block is a multiple of it.
 pub const ALIGNMENT: u64 = 64;
 
-/// Groups end after one entry in so many, on average, before they are full: after an inserted entry the groups that
-/// follow are soon the same as before.
+/// A group ends after an entry whose stored hash begins with this byte, full or not: so the groups that follow an
+/// inserted entry are soon the same as before.
 const ENDS: u8 = 0;
 
 /// A parity file.

@@ -1,7 +1,7 @@
 //! Parity makes lost files again, within its strength and never beyond it.
 
-use keepfast_format::parity::{ALIGNMENT, encode_block, group, restore_block, shard_bytes};
 use keepfast_format::SegmentEntry;
+use keepfast_format::parity::{ALIGNMENT, encode_block, group, restore_block, shard_bytes};
 use keepfast_model::{ByteCount, Digest, Hash256, Parity, ShardId};
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -101,7 +101,11 @@ fn parity_of_many_segments_costs_about_what_its_name_says() {
         let entries: Vec<_> = sizes(count).into_iter().enumerate().map(|(i, n)| entry(i as u64, n)).collect();
         let bytes: u64 = entries.iter().map(|e| e.bytes.0).sum();
         let share = parity_bytes(&entries, parity) as f64 / bytes as f64;
-        println!("{text} of {count} segments: {:.1} % of their bytes, {:.1} % by name", share * 100.0, parity.overhead() * 100.0);
+        println!(
+            "{text} of {count} segments: {:.1} % of their bytes, {:.1} % by name",
+            share * 100.0,
+            parity.overhead() * 100.0
+        );
         let limit = if count >= 2_000 { 1.18 } else { 1.5 };
         assert!(share < parity.overhead() * limit, "{share}");
     }
@@ -150,7 +154,11 @@ fn the_code_is_the_one_that_the_format_page_describes() {
     let parity = encode(&files, 3, ALIGNMENT as usize);
     let hash = Hash256::of(&parity.concat());
     assert_eq!(hash.to_string(), "062f745812116fc7f15c118e7754053ac795253de5450271a49038cfd539219d");
-    assert_eq!(encode(&[vec![7; 64]], 2, 64), [vec![7; 64], vec![7; 64]], "the parity of one file is that file");
+    assert_eq!(
+        encode(&[vec![7; 64]], 2, 64),
+        [vec![7; 64], vec![7; 64]],
+        "the parity of one file is that file"
+    );
 }
 
 #[test]

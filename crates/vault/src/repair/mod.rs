@@ -237,10 +237,8 @@ impl Round<'_> {
             if !self.damaged.contains_key(name) || self.healed.contains_key(name) {
                 continue;
             }
-            let mut found = match self.bytes_of(self.vault.target(), &names[1 - at], stored).await {
-                Some(bytes) => Some((bytes, HealedBy::Copy)),
-                None => None,
-            };
+            let copied = self.bytes_of(self.vault.target(), &names[1 - at], stored).await;
+            let mut found = copied.map(|bytes| (bytes, HealedBy::Copy));
             if let (None, Some(from)) = (&found, self.from) {
                 for name in [name, &names[1 - at]] {
                     if let Some(bytes) = self.bytes_of(from, name, stored).await {
