@@ -99,7 +99,7 @@ fn rows_in_damaged_ranges_are_left_out_with_their_changes() {
     std::fs::remove_file(&segments(&vault(&folder))[0]).unwrap();
     let run = folder.run(&["restore", "t", "--from", "b", "--into", "back", "--skip-damaged"]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.out.contains("NOT restored of t"), "{}", run.out);
+    assert!(run.out.contains("NOT restored of back"), "{}", run.out);
     let wrong = "SELECT count(*) FROM back b JOIN t ON b.id = t.id WHERE b.name <> t.name";
     assert_eq!(folder.value(wrong), 0);
     assert!(folder.value("SELECT count(*) FROM back").as_i64().unwrap() > 5_000);
