@@ -168,6 +168,9 @@ pub struct BackupArgs {
     /// Rows a segment aims at, a power of two; for a table's first base
     #[arg(long, value_name = "N", value_parser = crate::values::segment_rows)]
     pub segment_rows: Option<u32>,
+    /// Parity against damage: 16+2 (of 16 segments and 2 parity files, any 2 can be lost), 10% or none; for a table's first base
+    #[arg(long, value_name = "K+M")]
+    pub parity: Option<keepfast_model::ParityChoice>,
     /// Show the plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -199,6 +202,9 @@ pub struct RestoreArgs {
     pub into: Option<String>,
     #[command(flatten)]
     pub selection: SelectionArgs,
+    /// Leave out segments that are damaged, and name the keys that are missing; exit code 3 where there are any
+    #[arg(long)]
+    pub skip_damaged: bool,
     /// What happens with a table that exists
     #[arg(long, value_enum, default_value_t)]
     pub if_exists: IfExistsArg,
@@ -239,6 +245,15 @@ pub struct VerifyArgs {
     /// The head of the vault's log that must be there, as an earlier verify printed it
     #[arg(long, value_name = "HEAD")]
     pub expect: Option<String>,
+    /// Heal damaged objects from their copies, from parity, and from the place of --repair-from
+    #[arg(long)]
+    pub repair: bool,
+    /// Another copy of the same vault, to heal from
+    #[arg(long, value_name = "URL", requires = "repair")]
+    pub repair_from: Option<String>,
+    /// Take the vault's log as it is from now on, though it lacks the newest record that was seen here before
+    #[arg(long)]
+    pub accept_head: bool,
     /// Differing rows to list at most
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,

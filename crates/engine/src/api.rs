@@ -4,8 +4,8 @@
 
 use keepfast_model::point::Dependent;
 use keepfast_model::{
-    BackupName, ByteCount, Certificate, Cut, Digest, PointId, Position, Selection, TableName, TableSchema,
-    WriteMode,
+    BackupName, ByteCount, Certificate, Cut, Digest, ParityChoice, PointId, Position, Selection, TableName,
+    TableSchema, WriteMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,8 @@ pub struct BackupRequest {
     pub encrypt: Option<String>,
     /// Rows a segment aims at, a power of two; only for a table's first base.
     pub segment_rows: Option<u32>,
+    /// Parity of segments; fixed at a table's first base, none given means as before.
+    pub parity: Option<ParityChoice>,
 }
 
 /// A backup before it runs: a value that can be shown.
@@ -223,6 +225,8 @@ pub struct RestoreRequest {
     pub if_exists: IfExists,
     /// Rows a segment of the restored table aims at.
     pub segment_rows: Option<u32>,
+    /// Whether damaged segments are left out and named, instead of failing the restore.
+    pub skip_damaged: bool,
 }
 
 /// A restore before it runs.
@@ -287,6 +291,9 @@ pub struct RestoreTableReport {
     pub digest: Digest,
     /// Where the replaced table is kept.
     pub replaced: Option<TableName>,
+    /// Rows that were left out because their segments are damaged, as `n rows from key to key`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// How deep to verify.
@@ -315,6 +322,12 @@ pub struct VerifyRequest {
     pub against: Option<TableName>,
     /// The expected head of the log: `seq:hash`.
     pub expect: Option<String>,
+    /// Whether damage is healed where it can be (level checksum).
+    pub repair: bool,
+    /// The location of another copy of the vault, to heal from.
+    pub repair_from: Option<String>,
+    /// Whether a log that does not hold the remembered head is taken as it is from now on.
+    pub accept_head: bool,
     /// Differences listed at most.
     pub limit: usize,
 }
@@ -336,8 +349,10 @@ pub struct VerifyReport {
     pub bytes: ByteCount,
     /// Points that were looked at.
     pub points: u64,
-    /// Damaged objects.
+    /// Objects that are damaged, after what was healed.
     pub damage: Vec<DamageReport>,
+    /// Objects that were damaged and are healed.
+    pub healed: Vec<HealedReport>,
     /// Tables whose digests were computed anew.
     pub tables: Vec<TableComparison>,
     /// The log's head, as `seq:hash`; give it to `--expect` later.
@@ -357,6 +372,23 @@ pub struct DamageReport {
     pub tables: Vec<String>,
     /// Points that need it, as `name@seq`.
     pub points: Vec<String>,
+    /// After a repair: why it could not be healed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_healed: Option<String>,
+    /// After a repair: rows that are lost with it, as `table: n rows from key to key`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+/// One object that was damaged and is again what was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct HealedReport {
+    /// Full path.
+    pub object: String,
+    /// What was wrong.
+    pub what: String,
+    /// Where its bytes came from: its copy, parity, or another vault.
+    pub by: String,
 }
 
 /// Two states of a table side by side.

@@ -19,7 +19,6 @@ use keepfast_model::{
     BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition, PointId,
     Record, TablePoint, TableSchema, WriteMode,
 };
-use keepfast_objects::Put;
 use keepfast_store::{CutOptions, OpenCut, ProofRequest, ScanOptions};
 use keepfast_vault::{NewObject, Vault};
 use std::collections::HashMap;
@@ -93,6 +92,7 @@ impl Engine {
             Ok(report) => {
                 cut.release().await?;
                 run.sweep(&vault).await?;
+                self.compare_head(&vault).await?;
                 Ok(report)
             }
             // The cut and the finished tasks wait for the same command.
@@ -358,17 +358,13 @@ impl Engine {
             .flat_map(|r| r.new.iter().filter_map(|at| r.segments.get(*at as usize)))
             .map(|entry| Vault::segment_object(&work.id, entry))
             .collect();
-        let mut base = vec![];
-        for page in Manifest::pages(ManifestKind::Segments, &work.id, &kept, profile, segments) {
-            let (reference, put) = vault.put_manifest(&page).await?;
-            if put == Put::Created {
-                bytes_new += reference.bytes;
-                objects.push(Vault::manifest_object(&reference));
-            }
-            base.push(reference);
-        }
+        let pages = Manifest::pages(ManifestKind::Segments, &work.id, &kept, profile, segments);
+        let earlier = work.previous.as_ref().map(|p| p.base.as_slice()).unwrap_or_default();
+        let listed = vault.put_manifests(pages, work.parity, earlier).await?;
+        bytes_new += listed.bytes_new;
+        objects.extend(listed.objects);
         let segment_bytes: ByteCount = results.iter().flat_map(|r| &r.segments).map(|s| s.bytes).sum();
-        let bytes = segment_bytes + base.iter().map(|m| m.bytes).sum();
+        let bytes = segment_bytes + listed.bytes;
         let id = work.id;
         let point = TablePoint {
             id: id.clone(),
@@ -376,7 +372,7 @@ impl Engine {
             selection: request.selection.clone(),
             schema: kept,
             mode: WriteMode::Full,
-            base,
+            base: listed.references,
             changes: vec![],
             digest,
             bytes,
@@ -389,6 +385,7 @@ impl Engine {
             dependents: work.at.dependents,
             target_rows: work.target_rows,
             profile: profile.id(),
+            parity: work.parity,
         };
         Ok(Written { point, why: work.why, objects })
     }

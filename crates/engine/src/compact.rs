@@ -16,7 +16,6 @@ use keepfast_format::{Manifest, ManifestKind, SegmentWriter, Splitter};
 use keepfast_model::{
     BackupPoint, ByteCount, Certificate, Digest, PointId, ProofKind, Record, TablePoint, WriteMode,
 };
-use keepfast_objects::Put;
 use keepfast_vault::{NewObject, StillNewest, Vault, VaultError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -162,16 +161,11 @@ impl Engine {
             });
         }
         let mut bytes: ByteCount = segments.iter().map(|s| s.bytes).sum();
-        let mut manifests = vec![];
-        for page in Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, segments) {
-            let (reference, put) = vault.put_manifest(&page).await?;
-            bytes += reference.bytes;
-            if put == Put::Created {
-                bytes_new += reference.bytes;
-                objects.push(Vault::manifest_object(&reference));
-            }
-            manifests.push(reference);
-        }
+        let pages = Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, segments);
+        let listed = vault.put_manifests(pages, table.parity, &table.base).await?;
+        bytes += listed.bytes;
+        bytes_new += listed.bytes_new;
+        objects.extend(listed.objects);
         let certificate = Certificate {
             kind: if table.certificate.kind == ProofKind::Own { ProofKind::Own } else { ProofKind::Log },
             rows: digest.rows,
@@ -182,7 +176,7 @@ impl Engine {
         };
         let point = TablePoint {
             mode: WriteMode::Synthetic,
-            base: manifests,
+            base: listed.references,
             changes: vec![],
             bytes,
             segments_new,

@@ -110,6 +110,16 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A vault's log does not hold the newest record that was seen in it before.
+    #[error(
+        "{vault} was rolled back or replaced: its log does not hold record {seq} as it was seen here before"
+    )]
+    RolledBack {
+        /// The vault, without secrets.
+        vault: String,
+        /// The record.
+        seq: keepfast_model::LogSeq,
+    },
     /// The query engine refused or failed.
     #[error("query failed: {message}")]
     Query {
@@ -200,6 +210,7 @@ impl Coded for EngineError {
             Self::State { .. } => 614,
             Self::Query { .. } => 615,
             Self::EncryptionFixed { .. } => 617,
+            Self::RolledBack { .. } => 329,
             _ => 616,
         })
     }
@@ -231,6 +242,7 @@ impl Coded for EngineError {
             Self::State { .. } => "Check the folder's permissions and free space.",
             Self::Query { .. } => "Correct the statement.",
             Self::EncryptionFixed { .. } => "Leave the option out, or choose another name for the backup.",
+            Self::RolledBack { .. } => "Points may be missing. `keepfast verify BACKUP --repair --repair-from URL` brings them back from another copy of the vault; if an older state was put there on purpose, `keepfast verify BACKUP --accept-head` takes it.",
             _ => "Correct the condition; it is an SQL expression over the table's columns.",
         }
         .to_owned()

@@ -183,15 +183,17 @@ impl Engine {
         let segments_new = written.len() as u32;
         let mut bytes = previous.bytes + written.iter().map(|e| e.bytes).sum();
         if !written.is_empty() {
-            for page in Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, written) {
-                let (manifest, put) = vault.put_manifest(&page).await?;
-                bytes += manifest.bytes;
-                if put == Put::Created {
-                    bytes_new += manifest.bytes;
-                    objects.push(Vault::manifest_object(&manifest));
-                }
-                references.push(ChangeManifestRef { manifest, written_by: None });
-            }
+            let pages = Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, written);
+            let listed = vault.put_manifests(pages, previous.parity, &[]).await?;
+            bytes += listed.bytes;
+            bytes_new += listed.bytes_new;
+            objects.extend(listed.objects);
+            references.extend(
+                listed
+                    .references
+                    .into_iter()
+                    .map(|manifest| ChangeManifestRef { manifest, written_by: None }),
+            );
         }
         let certificate = if request.selection.is_all() && source.store.capabilities().source_proof {
             // The store's own digest of all rows is compared with that of base and changes merged.
@@ -238,6 +240,7 @@ impl Engine {
             dependents: previous.dependents.clone(),
             target_rows: previous.target_rows,
             profile: previous.profile,
+            parity: previous.parity,
         };
         Ok(Increment::Done(Box::new(point), objects))
     }

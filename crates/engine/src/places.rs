@@ -63,7 +63,7 @@ pub struct FoundBackup {
 }
 
 impl Engine {
-    fn vault_location(&self, vault: Option<&str>) -> String {
+    pub(crate) fn vault_location(&self, vault: Option<&str>) -> String {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
@@ -72,17 +72,26 @@ impl Engine {
         Ok(target.map_err(keepfast_vault::VaultError::from)?)
     }
 
-    /// Opens a vault for reading.
+    /// Opens a vault for reading, and compares it with what was seen of it before.
     pub(crate) async fn open_vault(&self, vault: Option<&str>) -> Result<Vault> {
+        let vault = self.open_vault_for_task(&self.vault_location(vault)).await?;
+        self.compare_head(&vault).await?;
+        Ok(vault)
+    }
+
+    /// Opens a vault for a task, which may run anywhere and remembers nothing.
+    pub(crate) async fn open_vault_for_task(&self, location: &str) -> Result<Vault> {
         let environment = self.options.surroundings.vault.clone();
-        Ok(Vault::open_with(self.vault_target(vault)?, environment).await?)
+        Ok(Vault::open_with(self.vault_target(Some(location))?, environment).await?)
     }
 
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
         let environment = self.options.surroundings.vault.clone();
         let options = CreateOptions { environment, ..CreateOptions::default() };
-        Ok(Vault::open_or_create_with(self.vault_target(vault)?, &options).await?)
+        let vault = Vault::open_or_create_with(self.vault_target(vault)?, &options).await?;
+        self.compare_head(&vault).await?;
+        Ok(vault)
     }
 
     /// Finds a backup for reading.

@@ -15,7 +15,8 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use keepfast_format::target_rows_for;
 use keepfast_model::{
-    BackupName, ByteCount, Encryption, Partition, TableId, TableName, TablePoint, TableSchema, WriteMode,
+    BackupName, ByteCount, Encryption, Parity, ParityChoice, Partition, TableId, TableName, TablePoint,
+    TableSchema, WriteMode,
 };
 use keepfast_sql::Address;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, Store, TableAtCut};
@@ -75,6 +76,7 @@ pub(crate) struct TableWork {
     pub target_rows: u32,
     /// How its files are encrypted.
     pub encryption: Encryption,
+    pub parity: Option<Parity>,
 }
 
 impl Engine {
@@ -293,6 +295,7 @@ impl Engine {
                 .map(|p| p.target_rows)
                 .or(request.segment_rows)
                 .unwrap_or_else(|| target_rows_for(at.rows_expected));
+            let parity = parity_of(name, request.parity, previous.as_ref())?;
             let mut work = TableWork {
                 name: name.clone(),
                 id,
@@ -305,6 +308,7 @@ impl Engine {
                 changes_expected: ByteCount(0),
                 target_rows,
                 encryption,
+                parity,
             };
             match (mode, &vault, &work.previous) {
                 (WriteMode::Full, ..) => {
@@ -386,6 +390,26 @@ async fn usable(vault: &Vault, newest: TablePoint) -> Result<Option<TablePoint>>
     }
     let protection = vault.protection(&newest.id).await?;
     Ok((protection.key_ids() == newest.key_ids).then_some(newest))
+}
+
+/// Parity of a table: what its first base had.
+fn parity_of(
+    name: &TableName,
+    asked: Option<ParityChoice>,
+    previous: Option<&TablePoint>,
+) -> Result<Option<Parity>> {
+    let asked: Option<Option<Parity>> = asked.map(Into::into);
+    match (previous, asked) {
+        (None, asked) => Ok(asked.flatten()),
+        (Some(previous), Some(asked)) if asked != previous.parity => Err(EngineError::Unsupported {
+            what: format!("another parity of table '{name}'"),
+            reason: match previous.parity {
+                Some(parity) => format!("it is {parity} since its first base; use another backup name"),
+                None => "it has none since its first base; use another backup name".into(),
+            },
+        }),
+        (Some(previous), _) => Ok(previous.parity),
+    }
 }
 
 /// Refuses a number of rows that segments cannot aim at.

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::api::*;
 use crate::condition::Condition;
+use crate::damaged::Undamaged;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::table_of;
@@ -22,7 +23,7 @@ use keepfast_model::{
 };
 use keepfast_store::load::LoadTable;
 use keepfast_store::{Load, LoadMode, PublishKind, Store};
-use keepfast_vault::Vault;
+use keepfast_vault::{Vault, VaultError};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -261,10 +262,11 @@ impl Engine {
         loading: &Arc<Loading>,
         started: Instant,
     ) -> Result<RestoreReport> {
+        let mut missing = vec![vec![]; prepared.jobs.len()];
         let (published, verified, verify_seconds) = match &loading.published {
             Some((published, verified)) => (published.clone(), verified.clone(), 0.0),
             None => {
-                let given = self.load_tables(request, prepared, loading).await?;
+                let given = self.load_tables(request, prepared, loading, &mut missing).await?;
                 let verifying = Instant::now();
                 let verified = self.verify_load(prepared, &loading.load, given).await?;
                 let verify_seconds = verifying.elapsed().as_secs_f64();
@@ -296,6 +298,7 @@ impl Engine {
                 rows: verified.given[i].rows,
                 digest: verified.digests[i],
                 replaced: published.replaced.get(i).cloned().flatten(),
+                missing: std::mem::take(&mut missing[i]),
             })
             .collect();
         Ok(RestoreReport {
@@ -313,21 +316,23 @@ impl Engine {
         request: &RestoreRequest,
         prepared: &Prepared,
         loading: &Arc<Loading>,
+        missing: &mut [Vec<String>],
     ) -> Result<Vec<Digest>> {
         let rows: u64 = prepared.jobs.iter().map(|j| j.from.digest.rows).sum();
         self.options.progress.stage("restore", Some(Work::Rows(rows)));
         let mut number = 0;
         let mut parts = vec![];
         let mut given = vec![];
-        for job in &prepared.jobs {
-            let results = self.load_table(request, prepared, loading, job, &mut number).await?;
+        for (job, missing) in prepared.jobs.iter().zip(missing) {
+            let (results, left_out) = self.load_table(request, prepared, loading, job, &mut number).await?;
             let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
-            if read != job.from.digest {
+            if left_out.is_empty() && read != job.from.digest {
                 return Err(EngineError::RestoreDiffers {
                     table: job.to.to_string(),
                     reason: format!("the point records {} and its rows give {read}", job.from.digest),
                 });
             }
+            *missing = left_out;
             given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
             parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
         }
@@ -342,16 +347,26 @@ impl Engine {
         loading: &Arc<Loading>,
         job: &Job,
         number: &mut u32,
-    ) -> Result<Vec<LoadResult>> {
+    ) -> Result<(Vec<LoadResult>, Vec<String>)> {
         let profile = match job.from.base.first() {
             Some(manifest) if request.takes_segments(prepared, job) => {
-                Some(prepared.vault.read_manifest(manifest).await?.profile)
+                match prepared.vault.read_manifest(manifest).await {
+                    Ok(manifest) => Some(manifest.profile),
+                    // Rows of the other segments are then read and given one by one.
+                    Err(VaultError::Damaged { .. }) if request.skip_damaged => None,
+                    Err(e) => return Err(e.into()),
+                }
             }
             _ => None,
         };
-        let (base, changes) = entries(&prepared.vault, &job.from).await?;
-        let wanted = self.tasks_for(job.from.bytes) as usize;
-        let partitions = point::plan(&job.from.schema, base, changes, wanted);
+        let (partitions, missing) = if request.skip_damaged {
+            let Undamaged { partitions, missing } = self.undamaged(&prepared.vault, &job.from).await?;
+            (partitions, missing)
+        } else {
+            let (base, changes) = entries(&prepared.vault, &job.from).await?;
+            let wanted = self.tasks_for(job.from.bytes) as usize;
+            (point::plan(&job.from.schema, base, changes, wanted), vec![])
+        };
         let mut jobs = vec![];
         for (part, partition) in partitions.into_iter().enumerate() {
             let task = LoadTask {
@@ -373,7 +388,7 @@ impl Engine {
             let (engine, vault, loading) = (self.clone(), prepared.vault.clone(), loading.clone());
             jobs.push(async move { engine.load_once(&vault, &loading, task).await });
         }
-        self.in_parallel(jobs).await
+        Ok((self.in_parallel(jobs).await?, missing))
     }
 
     /// Runs a task, here or in a worker, unless an earlier process of this restore has finished it.
@@ -472,12 +487,13 @@ impl Engine {
 fn fingerprint(request: &RestoreRequest, prepared: &Prepared) -> String {
     let tables: Vec<_> = prepared.jobs.iter().map(|j| (&j.from.id, j.to.to_string())).collect();
     let text = format!(
-        "{}\n{}\n{tables:?}\n{:?}\n{:?}\n{:?}",
+        "{}\n{}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         prepared.vault.id(),
         prepared.id,
         request.selection,
         request.if_exists,
-        request.segment_rows
+        request.segment_rows,
+        request.skip_damaged
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

@@ -253,6 +253,7 @@ pub fn backup_request(backup: &sql::Backup) -> Result<BackupRequest> {
         },
         encrypt: options.encrypt.as_ref().map(ToString::to_string),
         segment_rows: options.segment_rows,
+        parity: options.parity,
     })
 }
 
@@ -290,6 +291,7 @@ pub fn restore_request(restore: &sql::Restore) -> Result<RestoreRequest> {
             Some(sql::IfExists::Replace) | None => IfExists::Replace,
         },
         segment_rows: None,
+        skip_damaged: false,
     })
 }
 
@@ -307,6 +309,9 @@ pub fn verify_request(verify: &sql::Verify) -> VerifyRequest {
         },
         against: verify.against.clone(),
         expect: None,
+        repair: false,
+        repair_from: None,
+        accept_head: false,
         limit: 20,
     }
 }

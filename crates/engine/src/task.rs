@@ -483,7 +483,7 @@ impl Engine {
                 .map_err(|e| EngineError::Usage { what: "task".into(), reason: e.to_string() })?;
             let (vault, result) = match &task {
                 Task::Scan(task) => {
-                    let vault = self.open_vault(Some(&task.vault)).await?;
+                    let vault = self.open_vault_for_task(&task.vault).await?;
                     let store = self.options.stores.open(&task.store).await?;
                     let cut = store.attach_cut(&task.cut).await?;
                     let (kept, columns) = select(&task.schema, &task.selection)?;
@@ -509,7 +509,7 @@ impl Engine {
                     (vault, TaskResult::Scan(result))
                 }
                 Task::Load(task) => {
-                    let vault = self.open_vault(Some(&task.vault)).await?;
+                    let vault = self.open_vault_for_task(&task.vault).await?;
                     let store = self.options.stores.open(&task.store).await?;
                     let load = store.attach_load(&task.load).await?;
                     let result = self.load_partition(&vault, load.as_ref(), task).await?;

@@ -10,6 +10,7 @@ use crate::places::FoundBackup;
 use crate::point::PointSource;
 use crate::progress::Work;
 use crate::source::{Rows, TableSource};
+use crate::stored::{head_text, rolled_back};
 use crate::task::{keep, select};
 use async_trait::async_trait;
 use futures::future::LocalBoxFuture;
@@ -27,36 +28,38 @@ impl Engine {
         async move {
             let started = Instant::now();
             let expect = request.expect.as_deref().map(parse_head).transpose()?;
-            let found = self.find_backup(&request.backup).await?;
-            let log = found.vault.log().await?;
             let mut report = VerifyReport {
-                backup: found.backup.clone(),
-                vault: found.vault.url().to_owned(),
+                // Replaced by the name that is found; the name asked for where nothing can be.
+                backup: self.asked_name(&request.backup)?,
+                vault: String::new(),
                 level: request.level,
                 ok: true,
                 objects: 0,
                 bytes: ByteCount(0),
                 points: 0,
                 damage: vec![],
+                healed: vec![],
                 tables: vec![],
-                head: log.head().map_or_else(|| "0:".to_owned(), |(seq, hash)| format!("{seq}:{hash}")),
+                head: head_text(None),
                 seconds: 0.0,
             };
-            if let Some((seq, hash)) = expect {
-                let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
-                if !stands {
-                    report.damage.push(DamageReport {
-                        object: found.vault.target().full(&keepfast_vault::layout::log_record(seq)),
-                        what: "the log does not hold the expected record: it was rolled back or replaced"
-                            .into(),
-                        tables: vec![],
-                        points: vec![format!("number {seq}")],
-                    });
-                }
+            if request.accept_head {
+                self.accept(&request.backup).await?;
             }
             match request.level {
-                Level::Checksum => self.verify_stored(&found, &mut report).await?,
-                Level::Compare | Level::Content => self.verify_rows(request, &found, &mut report).await?,
+                Level::Checksum => self.verify_stored(request, expect, &mut report).await?,
+                Level::Compare | Level::Content => {
+                    let found = self.find_backup(&request.backup).await?;
+                    let log = found.vault.log().await?;
+                    report.backup = found.backup.clone();
+                    report.vault = found.vault.url().to_owned();
+                    report.head = head_text(log.head());
+                    if let Some((seq, hash)) = expect {
+                        let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
+                        report.damage.extend((!stands).then(|| rolled_back(&found.vault, seq)));
+                    }
+                    self.verify_rows(request, &found, &mut report).await?;
+                }
             }
             report.ok = report.damage.is_empty() && report.tables.iter().all(|t| t.equal);
             report.seconds = started.elapsed().as_secs_f64();
@@ -64,21 +67,6 @@ impl Engine {
             Ok(report)
         }
         .boxed_local()
-    }
-
-    async fn verify_stored(&self, found: &FoundBackup, report: &mut VerifyReport) -> Result<()> {
-        let options = CheckOptions { backup: None, point: None };
-        let checked = found.vault.check(&options, &Heard { engine: self.clone() }).await?;
-        report.objects = checked.objects;
-        report.bytes = ByteCount(checked.bytes);
-        report.points = checked.points;
-        report.damage.extend(checked.damage.into_iter().map(|d| DamageReport {
-            object: d.path,
-            what: d.what.to_string(),
-            tables: d.tables.iter().map(ToString::to_string).collect(),
-            points: d.points.iter().map(ToString::to_string).collect(),
-        }));
-        Ok(())
     }
 
     async fn verify_rows(
@@ -127,6 +115,8 @@ impl Engine {
                     what: "the rows cannot be read".into(),
                     tables: vec![table.name.to_string()],
                     points: vec![id.to_string()],
+                    not_healed: None,
+                    lost: vec![],
                 });
                 continue;
             }
@@ -185,21 +175,6 @@ impl Engine {
             comparison.equal &= digest == comparison.vault;
         }
         Ok(())
-    }
-}
-
-/// Tells the engine's listener how far a check is.
-struct Heard {
-    engine: Engine,
-}
-
-impl keepfast_vault::Progress for Heard {
-    fn expect(&self, _objects: u64, bytes: u64) {
-        self.engine.options.progress.stage("verify", Some(Work::Bytes(bytes)));
-    }
-
-    fn checked(&self, _objects: u64, bytes: u64) {
-        self.engine.options.progress.advance(bytes, 0);
     }
 }
 

@@ -4,11 +4,13 @@
 
 use crate::Result;
 use crate::error::FormatError;
+use crate::parity::ParityGroup;
 use crate::profile::WriterProfile;
 use bytes::Bytes;
 use keepfast_keys::{Random, SecretKey, open, seal};
 use keepfast_model::{ByteCount, Digest, Hash256, KeyBytes, ManifestRef, ShardId, TableId, TableSchema};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::io::Read;
 
 /// Segments that one manifest lists at most.
@@ -17,6 +19,8 @@ pub const ENTRIES_MAX: usize = 4_096;
 const KEY_BYTES_MAX: usize = 16 << 20;
 /// JSON of a manifest that a reader accepts at most.
 const JSON_MAX: u64 = 256 << 20;
+/// Files, and parity files, of a group that a reader accepts at most.
+const PARITY_MAX: usize = 1_024;
 const FORMAT: u32 = 1;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -86,6 +90,9 @@ pub struct Manifest {
     /// Random text that gives an equal list another identity, where the first one's name is condemned; otherwise none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+    /// How the segments' files share parity; none for a table without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Vec<ParityGroup>>,
     /// The segments, in key order per shard.
     pub segments: Vec<SegmentEntry>,
 }
@@ -107,6 +114,7 @@ impl Manifest {
             schema: schema.clone(),
             profile: profile.clone(),
             salt: None,
+            parity: None,
             segments,
         };
         let mut pages = Vec::new();
@@ -266,6 +274,17 @@ impl Manifest {
         }
         if let Err(e) = self.schema.check(&self.table.0) {
             return refuse(e.to_string());
+        }
+        for group in self.parity.iter().flatten() {
+            let members: HashSet<u32> = group.members.iter().copied().collect();
+            let known = members.iter().all(|at| (*at as usize) < self.segments.len());
+            if !known || members.is_empty() || members.len() != group.members.len() || group.shards.is_empty()
+            {
+                return refuse("a parity group is not one of its segments".into());
+            }
+            if members.len() > PARITY_MAX || group.shards.len() > PARITY_MAX {
+                return refuse("a parity group is too large".into());
+            }
         }
         for entry in &self.segments {
             let name = entry.file_name();

@@ -13,7 +13,9 @@ pub mod digest;
 pub mod error;
 pub mod ids;
 pub mod key;
+pub mod key_text;
 pub mod name;
+pub mod parity;
 pub mod partition;
 pub mod point;
 pub mod retention;
@@ -27,7 +29,9 @@ pub use digest::{Digest, RowHasher, RowHashes};
 pub use error::{Class, Code, Coded, ModelError};
 pub use ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, ShardId, TableId, VaultId};
 pub use key::{KeyBytes, KeyRange, encode_keys};
+pub use key_text::key_text;
 pub use name::{BackupName, PointId, TableName};
+pub use parity::{Parity, ParityChoice};
 pub use partition::Partition;
 pub use point::{
     BackupPoint, ChangeManifestRef, Dependent, Encryption, ManifestRef, Record, Selection, TablePoint,

@@ -5,6 +5,7 @@ use crate::cut::Cut;
 use crate::digest::Digest;
 use crate::ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, TableId};
 use crate::name::{BackupName, TableName};
+use crate::parity::Parity;
 use crate::schema::TableSchema;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,9 @@ pub struct TablePoint {
     pub target_rows: u32,
     /// The writer profile's identity.
     pub profile: Hash256,
+    /// Parity of its segments; fixed for the table's life in this vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Parity>,
 }
 
 /// How a table's segments are encrypted.

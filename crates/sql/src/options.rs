@@ -4,6 +4,7 @@
 
 use crate::error::{SqlError, TextPosition, without_secrets};
 use crate::parser::Cursor;
+use keepfast_model::ParityChoice;
 use serde::{Deserialize, Serialize};
 use sqlparser::tokenizer::{Token, Word};
 use std::fmt;
@@ -156,6 +157,8 @@ pub struct BackupOptions {
     pub certify: Option<CertifyLevel>,
     /// `segment_rows = n`: rows a segment aims at, a power of two from 1,024 to 16,777,216.
     pub segment_rows: Option<u32>,
+    /// `parity = none | '16+2' | '2/16' | '10%'`: parity of segments, for a table's first base.
+    pub parity: Option<ParityChoice>,
     /// `threads = n`: partitions read at the same time, 1 to 1,024.
     pub threads: Option<NonZeroUsize>,
 }
@@ -169,7 +172,7 @@ pub struct RestoreOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-const BACKUP_KEYS: &str = "mode, encrypt, certify, segment_rows, threads";
+const BACKUP_KEYS: &str = "mode, encrypt, certify, segment_rows, parity, threads";
 const RESTORE_KEYS: &str = "if_exists, threads";
 
 impl Cursor<'_> {
@@ -185,6 +188,7 @@ impl Cursor<'_> {
                 },
                 "certify" => given.read(&mut options.certify)?,
                 "segment_rows" => given.read_with(&mut options.segment_rows, segment_rows)?,
+                "parity" => given.read_with(&mut options.parity, parity)?,
                 "threads" => given.read_with(&mut options.threads, threads)?,
                 _ => return Err(given.unknown(BACKUP_KEYS)),
             }
@@ -294,6 +298,12 @@ fn segment_rows(text: &str) -> Result<u32, OptionValueError> {
         .ok()
         .filter(|n: &u32| n.is_power_of_two() && (1 << 10..=1 << 24).contains(n))
         .ok_or_else(|| OptionValueError { text: text.to_owned(), valid })
+}
+
+fn parity(text: &str) -> Result<ParityChoice, OptionValueError> {
+    let valid =
+        "none, a text such as '16+2' (files + parity files, at most 128+32), or a share such as '10%'";
+    text.parse().map_err(|_| OptionValueError { text: text.to_owned(), valid })
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, OptionValueError> {

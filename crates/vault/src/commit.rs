@@ -305,7 +305,7 @@ impl Vault {
     ) -> Result<Option<ManifestRef>> {
         let condemned = log.is_condemned(&layout::manifest(reference.id));
         let mut manifest = self.read_manifest_if_there(reference).await.map_err(|e| self.pruned(e))?;
-        let mut changed = condemned;
+        let (mut changed, first) = (condemned, written.len());
         let Manifest { kind, table, segments, .. } = &mut manifest;
         for entry in segments {
             let name = |e: &SegmentEntry| match kind {
@@ -327,6 +327,7 @@ impl Vault {
             written.push(NewObject { path, bytes: entry.bytes });
             changed = true;
         }
+        changed |= self.parity_anew(log, &mut manifest, first, written, new_bytes).await?;
         if !changed {
             return Ok(None);
         }
@@ -335,6 +336,9 @@ impl Vault {
         }
         let (anew, _) = self.put_manifest(&manifest).await?;
         written.push(NewObject { path: layout::manifest(anew.id), bytes: anew.bytes });
+        if manifest.parity.is_some() {
+            written.push(self.put_manifest_copy(&anew).await?);
+        }
         Ok(Some(anew))
     }
 

@@ -12,7 +12,6 @@ use crate::vault::Vault;
 use crate::{Result, layout};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
-use keepfast_format::ManifestKind;
 use keepfast_model::{ByteCount, Hash256, LogSeq, ManifestRef};
 use keepfast_objects::{Put, Target};
 use std::collections::BTreeMap;
@@ -105,6 +104,9 @@ impl Vault {
         }
         target.sync().await?;
         self.compare_with(target, &expected).await?;
+        if log.has_parity() {
+            self.copy_same(target, layout::MARKER_COPY, marker.clone()).await?;
+        }
         self.copy_same(target, layout::MARKER, marker.clone()).await?;
         if target.size(layout::MARKER).await? != Some(marker.len() as u64) {
             let path = target.full(layout::MARKER);
@@ -142,12 +144,15 @@ impl Vault {
             layout::KEYS,
             layout::KEYS_COPY,
             layout::MANIFESTS,
+            layout::MANIFESTS_COPY,
             layout::TABLES,
             layout::STAGING,
         ];
         while let Some(object) = listing.try_next().await? {
             let folder = object.path.split_once('/').map(|(folder, _)| folder);
-            if object.path != layout::MARKER && !folder.is_some_and(|f| folders.contains(&f)) {
+            if ![layout::MARKER, layout::MARKER_COPY].contains(&object.path.as_str())
+                && !folder.is_some_and(|f| folders.contains(&f))
+            {
                 return Err(VaultError::NotEmpty { url: target.url().to_owned(), object: object.path });
             }
             standing.insert(object.path, object.bytes);
@@ -178,7 +183,7 @@ impl Vault {
         }
     }
 
-    async fn record_bytes(&self, seq: LogSeq, stored: Hash256) -> Result<Bytes> {
+    pub(crate) async fn record_bytes(&self, seq: LogSeq, stored: Hash256) -> Result<Bytes> {
         for name in [layout::log_record(seq), layout::log_copy(seq)] {
             match self.target().get(&name).await {
                 Ok(bytes) if Hash256::of(&bytes) == stored => return Ok(bytes),
@@ -206,12 +211,11 @@ impl Vault {
             .buffered(self.environment().parallel);
         while let Some((manifest, r)) = read.try_next().await? {
             manifests.insert(layout::manifest(r.id), Piece { stored: r.stored, bytes: r.bytes });
-            for entry in &manifest.segments {
-                let name = match manifest.kind {
-                    ManifestKind::Segments => layout::segment(&manifest.table, entry),
-                    ManifestKind::Changes => layout::change_segment(&manifest.table, entry),
-                };
-                segments.insert(name, Piece { stored: entry.stored, bytes: entry.bytes });
+            if manifest.parity.is_some() {
+                manifests.insert(layout::manifest_copy(r.id), Piece { stored: r.stored, bytes: r.bytes });
+            }
+            for (name, stored, bytes) in crate::parity::listed(&manifest) {
+                segments.insert(name, Piece { stored, bytes });
             }
         }
         Ok((manifests, segments))

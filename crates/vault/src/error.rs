@@ -161,6 +161,16 @@ pub enum VaultError {
         /// The vault that was to be copied.
         url: String,
     },
+    /// A repair was to take objects from a place that holds another vault.
+    #[error("{url} is vault {found}, not {expected}")]
+    OtherVault {
+        /// The place.
+        url: String,
+        /// The vault it holds.
+        found: String,
+        /// The vault that is repaired.
+        expected: String,
+    },
     /// The format has a place for it, and this program does not fill it.
     #[error("{what} is not supported yet")]
     Unsupported {
@@ -247,6 +257,7 @@ impl Coded for VaultError {
             Self::Superseded { .. } => 262,
             Self::NotAsWritten { .. } => 290,
             Self::Unlisted { .. } => 291,
+            Self::OtherVault { .. } => 280,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -279,7 +290,7 @@ impl Coded for VaultError {
             Self::NewerFormat { .. } => "Use the newer keepfast that wrote it.",
             Self::Damaged { .. } => {
                 "Run `keepfast verify` on the backup: it lists every damaged object and the points it touches; \
-                 restore from another point or another copy."
+                 `verify --repair` heals from copies and parity, with `--repair-from` from another copy of the vault."
             }
             Self::NoBackup { .. } => "`keepfast list` shows the backups of a vault.",
             Self::NoPoint { .. } => "`keepfast list NAME` shows the restore points of a backup.",
@@ -298,6 +309,7 @@ impl Coded for VaultError {
             Self::NotAsWritten { .. } | Self::Unlisted { .. } => {
                 "Run the same command again; if it stays, the place is not fit for backups."
             }
+            Self::OtherVault { .. } => "Name a place that `keepfast vault copy` filled from this vault, or this one from it.",
             Self::Unsupported { .. } => "Leave the option out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",

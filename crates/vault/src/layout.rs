@@ -1,10 +1,12 @@
 //! Where every object of a vault stands; see section 1 of `docs/format.md`.
 
-use keepfast_format::SegmentEntry;
+use keepfast_format::{ManifestKind, ParityShard, SegmentEntry};
 use keepfast_model::{BackupName, Hash256, LogSeq, RunId, Selection, TableId, TableName};
 
 /// The object that makes a place a vault.
 pub const MARKER: &str = "keepfast.json";
+/// Its copy, where a table has parity.
+pub const MARKER_COPY: &str = "keepfast-copy.json";
 /// Folder of log records.
 pub const LOG: &str = "log";
 /// Folder of the records' copies.
@@ -17,6 +19,8 @@ pub const KEYS: &str = "keys";
 pub const KEYS_COPY: &str = "keys-copy";
 /// Folder of manifests.
 pub const MANIFESTS: &str = "manifests";
+/// Folder of the copies of manifests of tables with parity.
+pub const MANIFESTS_COPY: &str = "manifests-copy";
 /// Folder of tables.
 pub const TABLES: &str = "tables";
 /// Folder of runs' temporary objects.
@@ -81,6 +85,11 @@ pub fn manifest(id: Hash256) -> String {
     format!("{MANIFESTS}/{id}")
 }
 
+/// A manifest's copy.
+pub fn manifest_copy(id: Hash256) -> String {
+    format!("{MANIFESTS_COPY}/{id}")
+}
+
 /// A table's folder.
 pub fn table(table: &TableId) -> String {
     format!("{TABLES}/{table}")
@@ -101,21 +110,40 @@ pub fn table_of(path: &str) -> Option<&str> {
     path.strip_prefix(TABLES)?.strip_prefix('/')?.split_once('/').map(|(table, _)| table)
 }
 
-/// Whether the path is that of a manifest, a segment or a change segment: what points name, and nothing else.
+/// Whether the path is that of a manifest or its copy, a segment, a change segment or a parity file: what points name, and
+/// nothing else.
 pub fn is_content(path: &str) -> bool {
     let hex = |text: &str, digits: usize| {
         text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };
     match path.split('/').collect::<Vec<_>>().as_slice() {
-        [folder, id] => *folder == MANIFESTS && hex(id, 64),
+        [folder, id] => [MANIFESTS, MANIFESTS_COPY].contains(folder) && hex(id, 64),
         [folder, table, "segments" | "changes", file] => {
             let file = file.strip_suffix(".parquet").and_then(|name| name.split_once('-'));
             *folder == TABLES
                 && hex(table, 32)
                 && file.is_some_and(|(id, stored)| hex(id, 64) && hex(stored, 64))
         }
+        [folder, table, "parity", file] => {
+            *folder == TABLES
+                && hex(table, 32)
+                && file.split_once('-').is_some_and(|(n, stored)| n.parse::<u32>().is_ok() && hex(stored, 64))
+        }
         _ => false,
     }
+}
+
+/// A file that a manifest of this kind lists.
+pub fn file(kind: ManifestKind, table: &TableId, entry: &SegmentEntry) -> String {
+    match kind {
+        ManifestKind::Segments => segment(table, entry),
+        ManifestKind::Changes => change_segment(table, entry),
+    }
+}
+
+/// A parity file, where it is its group's of this number.
+pub fn parity(table: &TableId, number: usize, shard: &ParityShard) -> String {
+    format!("{TABLES}/{table}/parity/{}", shard.file_name(number))
 }
 
 /// A table's Delta log.

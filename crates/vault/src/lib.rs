@@ -17,7 +17,9 @@ pub mod hold;
 pub mod layout;
 pub mod log;
 pub mod objects;
+pub mod parity;
 pub mod prune;
+pub mod repair;
 pub mod staging;
 pub mod testing;
 pub mod vault;
@@ -39,7 +41,9 @@ pub use hold::{Held, HoldTerms};
 pub use keepfast_objects::Put;
 pub use keyring::Locking;
 pub use log::{AsOf, Hold, LineInfo, Log, LogLine, Point};
+pub use parity::Listed;
 pub use prune::{PruneOptions, PrunePlan, PruneReport, Retention};
+pub use repair::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 pub use vault::{CreateOptions, Vault};
 
 /// The result of this crate's calls.

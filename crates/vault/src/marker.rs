@@ -31,8 +31,23 @@ impl Marker {
         serde_json::from_slice(bytes).map_err(|e| VaultError::damaged(path, e.to_string()))
     }
 
-    /// Reads a vault's marker.
+    /// Reads a vault's marker, or its copy where it is missing or damaged.
     pub(crate) async fn read(target: &Target) -> Result<Self, VaultError> {
+        let first = match Self::read_original(target).await {
+            Err(e @ (VaultError::NotAVault { .. } | VaultError::Damaged { .. })) => e,
+            other => return other,
+        };
+        let Ok(bytes) = target.get(layout::MARKER_COPY).await else { return Err(first) };
+        match Self::decode(&target.full(layout::MARKER_COPY), &bytes) {
+            Ok(marker) => {
+                tracing::warn!(object = %target.full(layout::MARKER), "is damaged or missing; its copy is read");
+                Ok(marker)
+            }
+            Err(_) => Err(first),
+        }
+    }
+
+    async fn read_original(target: &Target) -> Result<Self, VaultError> {
         let path = target.full(layout::MARKER);
         match target.get(layout::MARKER).await {
             Ok(bytes) => Self::decode(&path, &bytes),

@@ -93,7 +93,7 @@ impl Vault {
     pub(crate) async fn read_manifest_if_there(&self, reference: &ManifestRef) -> Result<Manifest> {
         let name = layout::manifest(reference.id);
         let path = self.target().full(&name);
-        let bytes = self.read_checked(&name, reference.bytes, reference.stored).await?;
+        let bytes = self.manifest_bytes(reference).await?;
         let manifest = self.decode_manifest(&bytes).map_err(|e| match e {
             FormatError::NewerFormat { .. } | FormatError::Unsupported { .. } => e.into(),
             FormatError::Keys(e @ (KeyError::Locked { .. } | KeyError::Shredded { .. })) => e.into(),

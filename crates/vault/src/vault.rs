@@ -208,6 +208,17 @@ impl Vault {
         *self.inner.key_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// Lets the next reader of the log read all of it.
+    pub(crate) fn forget_log(&self) {
+        *self.inner.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The same vault at another place.
+    pub(crate) fn elsewhere(&self, target: Target) -> Self {
+        let Inner { marker, keys, environment, .. } = &*self.inner;
+        Self::of(target, marker.clone(), keys.clone(), environment.clone())
+    }
+
     /// Keeps a log for the next reader, unless a newer one is kept.
     pub(crate) fn keep_log(&self, log: &Log) {
         let mut kept = self.inner.log.lock().unwrap_or_else(PoisonError::into_inner);

@@ -180,6 +180,7 @@ async fn write_page(
         schema: target.schema.as_ref().clone(),
         profile: profile.clone(),
         salt: None,
+        parity: None,
         segments,
     };
     target.shared.put_page(&target.writer, manifest).await

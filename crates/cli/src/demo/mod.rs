@@ -137,6 +137,7 @@ impl Demo<'_> {
             selection: Selection::default(),
             if_exists: IfExists::Replace,
             segment_rows: None,
+            skip_damaged: false,
         };
         let report = self.app.engine().restore(&request).await?;
         self.script.report(&report)?;
@@ -270,6 +271,7 @@ impl Demo<'_> {
             certify: Certify::Sample,
             encrypt: None,
             segment_rows: None,
+            parity: None,
         };
         let mut outcome = self.app.engine().backup(&request).await?;
         if let Some((_, error)) = outcome.failed.pop() {
@@ -289,6 +291,9 @@ impl Demo<'_> {
             level,
             against: None,
             expect: None,
+            repair: false,
+            repair_from: None,
+            accept_head: false,
             limit: 3,
         };
         Ok(self.app.engine().verify(&request).await?)

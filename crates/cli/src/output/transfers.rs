@@ -191,6 +191,11 @@ impl Report for RestoreReport {
             ]);
         }
         grid.write(out, "")?;
+        for t in &self.tables {
+            for missing in &t.missing {
+                writeln!(out, "NOT restored of {}: {}", t.table, human::safe(missing))?;
+            }
+        }
         writeln!(
             out,
             "restored {} in {}, {} of it verification before publication",

@@ -9,8 +9,12 @@ use std::io::{self, Write};
 impl Report for VerifyReport {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         // One line an object, so that other programs can cut it.
+        for h in &self.healed {
+            let [object, what, by] = [&h.object, &h.what, &h.by].map(|t| human::safe(t));
+            writeln!(out, "healed {object}: {what}; from {by}")?;
+        }
         for d in &self.damage {
-            writeln!(
+            write!(
                 out,
                 "damaged {}: {}; tables {}; points {}",
                 human::safe(&d.object),
@@ -18,6 +22,29 @@ impl Report for VerifyReport {
                 list(&d.tables),
                 list(&d.points)
             )?;
+            if let Some(why) = &d.not_healed {
+                write!(out, "; not healed: {}", human::safe(why))?;
+            }
+            for lost in &d.lost {
+                write!(out, "; lost: {}", human::safe(lost))?;
+            }
+            writeln!(out)?;
+        }
+        if !self.healed.is_empty() {
+            let (healed, left) = (self.healed.len() as u64, self.damage.len() as u64);
+            match left {
+                0 => writeln!(
+                    out,
+                    "{} healed, nothing is damaged any more",
+                    human::plural(healed, "object", "objects")
+                )?,
+                _ => writeln!(
+                    out,
+                    "{} healed, {} still damaged",
+                    human::plural(healed, "object", "objects"),
+                    human::count(left)
+                )?,
+            }
         }
         if !self.tables.is_empty() {
             let mut grid =

@@ -16,6 +16,7 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         certify: args.certify.into(),
         encrypt: args.encrypt,
         segment_rows: args.segment_rows,
+        parity: args.parity,
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());
     if args.dry_run {

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::args::RestoreArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::output::statements::restore_exit;
 use crate::values::PointSelector;
 use keepfast_engine::api::{RestoreRequest, TableSet};
 use keepfast_model::TableName;
@@ -36,12 +37,15 @@ pub async fn run(app: &App, args: RestoreArgs) -> Result<Exit, CliError> {
         selection: super::selection(args.selection)?,
         if_exists: args.if_exists.into(),
         segment_rows: args.segment_rows,
+        skip_damaged: args.skip_damaged,
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());
     if args.dry_run {
         app.out.report(&engine.plan_restore(&request).await?)?;
     } else {
-        app.out.report(&engine.restore(&request).await?)?;
+        let report = engine.restore(&request).await?;
+        app.out.report(&report)?;
+        return Ok(restore_exit(&report));
     }
     Ok(Exit::Done)
 }

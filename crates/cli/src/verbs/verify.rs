@@ -15,12 +15,18 @@ pub async fn run(app: &App, args: VerifyArgs) -> Result<Exit, CliError> {
     if matches!(level, LevelArg::Checksum) && args.against.is_some() {
         return Err(CliError::usage("--against compares rows; use it with --level compare or content"));
     }
+    if !matches!(level, LevelArg::Checksum) && args.repair {
+        return Err(CliError::usage("--repair heals stored bytes; use it with --level checksum"));
+    }
     let request = VerifyRequest {
         as_of: PointSelector::of(args.point.as_ref(), &args.backup)?,
         backup: args.backup,
         level: level.into(),
         against: args.against,
         expect: args.expect,
+        repair: args.repair,
+        repair_from: args.repair_from,
+        accept_head: args.accept_head,
         limit: args.limit,
     };
     let report = app.engine().verify(&request).await?;

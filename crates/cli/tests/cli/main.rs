@@ -8,6 +8,7 @@ mod interrupt;
 mod killed;
 mod pages;
 mod real_input;
+mod repair;
 mod retention;
 mod run;
 mod selection;

@@ -134,8 +134,8 @@ fn verify_finds_nothing_in_a_sound_backup_at_every_level() {
     assert_members(
         &report,
         &[
-            "backup", "vault", "level", "ok", "objects", "bytes", "points", "damage", "tables", "head",
-            "seconds",
+            "backup", "vault", "level", "ok", "objects", "bytes", "points", "damage", "healed", "tables",
+            "head", "seconds",
         ],
     );
     assert_eq!(report["ok"], true);

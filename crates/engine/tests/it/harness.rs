@@ -74,6 +74,7 @@ impl Harness {
             certify,
             encrypt: None,
             segment_rows: Some(256),
+            parity: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }
@@ -88,6 +89,7 @@ impl Harness {
             selection: Selection::default(),
             if_exists: IfExists::Replace,
             segment_rows: None,
+            skip_damaged: false,
         };
         let request = RestoreRequest {
             tables: TableSet::Tables(vec![TableName::bare("t")]),

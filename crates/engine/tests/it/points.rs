@@ -57,6 +57,9 @@ async fn verification_and_difference_name_what_changed() {
         level,
         against: None,
         expect: None,
+        repair: false,
+        repair_from: None,
+        accept_head: false,
         limit: 5,
     };
     for level in [Level::Checksum, Level::Compare, Level::Content] {
@@ -88,6 +91,7 @@ async fn the_same_backup_to_two_vaults_gives_a_result_for_each() {
         certify: Certify::Full,
         encrypt: None,
         segment_rows: None,
+        parity: None,
     };
     let outcome = harness.engine.backup(&request).await.unwrap();
     assert_eq!(outcome.reports.len(), 2);

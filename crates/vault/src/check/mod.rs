@@ -123,8 +123,16 @@ impl Vault {
     }
 
     async fn check_marker(&self, log: &Log, report: &mut CheckReport) -> Result<()> {
-        let path = self.target().full(layout::MARKER);
-        let what = match self.target().get(layout::MARKER).await {
+        self.check_marker_at(layout::MARKER, log, report).await?;
+        match log.has_parity() {
+            true => self.check_marker_at(layout::MARKER_COPY, log, report).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn check_marker_at(&self, name: &str, log: &Log, report: &mut CheckReport) -> Result<()> {
+        let path = self.target().full(name);
+        let what = match self.target().get(name).await {
             Ok(bytes) => {
                 report.objects += 1;
                 report.bytes += bytes.len() as u64;
@@ -237,7 +245,7 @@ impl Vault {
     /// Sizes of all objects that a point could need.
     async fn listed_sizes(&self) -> Result<BTreeMap<String, u64>> {
         let mut sizes = BTreeMap::new();
-        for folder in [layout::MANIFESTS, layout::TABLES] {
+        for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
             let mut listing = self.target().list_stream(folder);
             while let Some(object) = listing.try_next().await? {
                 if !object.path.contains("/_delta_log/") {

@@ -91,6 +91,8 @@ struct WantedManifest {
     reference: ManifestRef,
     kind: ManifestKind,
     table: TableId,
+    /// Whether it has a copy.
+    copied: bool,
     touched: Touched,
 }
 
@@ -109,7 +111,7 @@ impl Vault {
         let mut needs = Needs::default();
         let mut read = futures::stream::iter(wanted.into_values().collect::<Vec<_>>())
             .map(|w| async move {
-                let manifest = self.checked_manifest(&w).await;
+                let manifest = self.checked_manifest(&w, &layout::manifest(w.reference.id)).await;
                 (w, manifest)
             })
             .buffer_unordered(self.environment().parallel);
@@ -119,33 +121,39 @@ impl Vault {
             report.bytes += w.reference.bytes.0;
             progress.checked(1, w.reference.bytes.0);
             needs.manifests.insert(name.clone());
+            let position = needs.touched.len() as u32;
+            needs.touched.push(w.touched.clone());
+            let mut need = |path: String, stored: Hash256, bytes: u64| {
+                let need = Need { stored, bytes, by: vec![] };
+                needs.objects.entry(path).or_insert(need).by.push(position);
+            };
+            let copy = layout::manifest_copy(w.reference.id);
+            if w.copied {
+                need(copy.clone(), w.reference.stored, w.reference.bytes.0);
+            }
             let manifest = match manifest? {
-                Ok(manifest) => manifest,
+                Ok(manifest) => Some(manifest),
                 Err(what) => {
                     report.damage.push(w.touched.damage(self.target().full(&name), what));
-                    needs.lost.entry(w.table).or_default().add(&w.touched);
-                    continue;
+                    match w.copied {
+                        true => self.checked_manifest(&w, &copy).await?.ok(),
+                        false => None,
+                    }
                 }
             };
-            let position = needs.touched.len() as u32;
-            needs.touched.push(w.touched);
-            for entry in &manifest.segments {
-                let path = match manifest.kind {
-                    ManifestKind::Segments => layout::segment(&w.table, entry),
-                    ManifestKind::Changes => layout::change_segment(&w.table, entry),
-                };
-                let need = Need { stored: entry.stored, bytes: entry.bytes.0, by: vec![] };
-                needs.objects.entry(path).or_insert(need).by.push(position);
+            match manifest {
+                Some(manifest) => crate::parity::listed(&manifest)
+                    .for_each(|(path, stored, bytes)| need(path, stored, bytes.0)),
+                None => needs.lost.entry(w.table).or_default().add(&w.touched),
             }
         }
         Ok(needs)
     }
 
     /// A manifest, or how it is damaged.
-    async fn checked_manifest(&self, w: &WantedManifest) -> Result<Result<Manifest, DamageKind>> {
+    async fn checked_manifest(&self, w: &WantedManifest, name: &str) -> Result<Result<Manifest, DamageKind>> {
         let changed = |detail: &str| Ok(Err(DamageKind::Changed { detail: detail.to_owned() }));
-        let name = layout::manifest(w.reference.id);
-        let bytes = match self.target().get(&name).await {
+        let bytes = match self.target().get(name).await {
             Ok(bytes) => bytes,
             Err(e) => return super::unreadable(e).map(Err),
         };
@@ -190,6 +198,7 @@ fn wanted(points: &[Point], dropped: bool) -> BTreeMap<(Hash256, Hash256), Wante
                     reference: reference.clone(),
                     kind,
                     table: table.id.clone(),
+                    copied: table.parity.is_some(),
                     touched: Touched::default(),
                 });
                 w.touched.tables.insert(table.name.clone());

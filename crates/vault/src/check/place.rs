@@ -28,6 +28,11 @@ impl Vault {
         options: &CheckOptions,
         progress: &dyn Progress,
     ) -> Result<CheckReport> {
+        Self::of_place(target, environment).await?.check(options, progress).await
+    }
+
+    /// What stands at a place as a vault: enough to check and to heal it, nothing to write backups to.
+    pub(crate) async fn of_place(target: Target, environment: Environment) -> Result<Self> {
         let marker = match Marker::read(&target).await {
             // Of two vaults' objects in one place, the vault is the one that most records belong to.
             Ok(marker) => Marker { vault: owner(&target).await?.unwrap_or(marker.vault), ..marker },
@@ -41,14 +46,14 @@ impl Vault {
         };
         let keys = match Keys::read(&target, FIRST_GENERATION).await {
             Ok(keys) => keys,
-            // Nothing is written through this vault, and it does not leave this function.
+            // Nothing is sealed or named through this vault.
             Err(VaultError::Damaged { .. }) => {
                 let file = KeyFile::plain(FIRST_GENERATION, String::new());
                 Keys { identity: IdentityKey::new([0; 32]), stored: Hash256([0; 32]), file }
             }
             Err(e) => return Err(e),
         };
-        Self::of(target, marker, keys, environment).check(options, progress).await
+        Ok(Self::of(target, marker, keys, environment))
     }
 }
 

@@ -258,6 +258,11 @@ impl Log {
         self.condemned_until(path).is_some()
     }
 
+    /// Whether any visible point has a table with parity.
+    pub fn has_parity(&self) -> bool {
+        self.all_points().any(|p| p.tables.iter().any(|t| t.parity.is_some()))
+    }
+
     /// Whether a prune condemned anything at all.
     pub(crate) fn condemns(&self) -> bool {
         !self.state.condemned.is_empty()

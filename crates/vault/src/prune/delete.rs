@@ -20,7 +20,7 @@ impl Vault {
         }
         let now = self.environment().clock.now();
         let (mut standing, mut tables) = (vec![], HashSet::new());
-        for folder in [layout::MANIFESTS, layout::TABLES] {
+        for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
             let mut listing = self.target().list_stream(folder);
             while let Some(object) = listing.try_next().await? {
                 if log.condemned_until(&object.path).is_some_and(|after| after <= now) {

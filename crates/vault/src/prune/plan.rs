@@ -191,7 +191,7 @@ impl Vault {
         (needed, freed): (&Reach, &Reach),
         plan: &mut PrunePlan,
     ) -> Result<()> {
-        for folder in [layout::MANIFESTS, layout::TABLES] {
+        for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
             let mut listing = self.target().list_stream(folder);
             while let Some(object) = listing.try_next().await? {
                 if !layout::is_content(&object.path) {

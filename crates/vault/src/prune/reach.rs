@@ -3,9 +3,9 @@
 use crate::error::VaultError;
 use crate::log::{NameHash, Point};
 use crate::vault::Vault;
-use crate::{Result, layout};
+use crate::{Result, layout, parity};
 use futures::stream::StreamExt;
-use keepfast_format::{Manifest, ManifestKind};
+use keepfast_format::Manifest;
 use keepfast_model::{Hash256, ManifestRef, TableId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -43,12 +43,10 @@ impl Reach {
     }
 }
 
-/// Where a manifest's entries stand.
-pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
-    manifest.segments.iter().map(|e| match manifest.kind {
-        ManifestKind::Segments => layout::segment(&manifest.table, e),
-        ManifestKind::Changes => layout::change_segment(&manifest.table, e),
-    })
+/// Where a manifest's entries stand, their parity, and the manifest's own copy.
+pub(super) fn listed(id: Hash256, manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
+    let copy = manifest.parity.is_some().then(|| layout::manifest_copy(id));
+    parity::listed(manifest).map(|(path, ..)| path).chain(copy)
 }
 
 impl Vault {
@@ -58,7 +56,7 @@ impl Vault {
         self.each_manifest(references, |id, table, manifest| {
             reach.names.insert(NameHash::of(&layout::manifest(id)));
             match manifest {
-                Some(manifest) => reach.names.extend(listed(&manifest).map(|path| NameHash::of(&path))),
+                Some(manifest) => reach.names.extend(listed(id, &manifest).map(|path| NameHash::of(&path))),
                 None => drop(reach.blind.insert(table)),
             }
         })

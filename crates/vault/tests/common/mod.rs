@@ -84,11 +84,12 @@ pub struct Sample {
     pub name: &'static str,
     pub base: Vec<String>,
     pub changes: Vec<String>,
+    pub parity: Option<Parity>,
 }
 
 pub fn sample(name: &'static str, base: &[&str], changes: &[&str]) -> Sample {
     let own = |texts: &[&str]| texts.iter().map(|t| format!("{name} {t}")).collect();
-    Sample { name, base: own(base), changes: own(changes) }
+    Sample { name, base: own(base), changes: own(changes), parity: None }
 }
 
 /// Writes everything of a point but the record.
@@ -125,11 +126,10 @@ pub async fn write_point(
             }
             let mut references = vec![];
             if kind == ManifestKind::Segments || !entries.is_empty() {
-                for page in Manifest::pages(kind, &id, &schema, &profile, entries) {
-                    let (reference, _) = vault.put_manifest(&page).await?;
-                    written.push(Vault::manifest_object(&reference));
-                    references.push(reference);
-                }
+                let pages = Manifest::pages(kind, &id, &schema, &profile, entries);
+                let listed = vault.put_manifests(pages, sample.parity, &[]).await?;
+                written.extend(listed.objects);
+                references = listed.references;
             }
             manifests.push(references);
         }
@@ -165,6 +165,7 @@ pub async fn write_point(
             dependents: vec![],
             target_rows: 8_192,
             profile: profile.id(),
+            parity: sample.parity,
         });
     }
     let point = BackupPoint {

@@ -1,0 +1,95 @@
+//! The newest record that was seen in each vault, kept in the data folder.
+//!
+//! A vault that was replaced by an older state of itself is whole in itself: only somebody who remembers can tell.
+//! Every command that opens a vault compares its log with what is remembered, and remembers what it then holds.
+
+use crate::Result;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use keepfast_model::{Hash256, LogSeq};
+use keepfast_vault::{Log, Vault};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A vault's newest record as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Head {
+    /// Where the vault was then; for people.
+    vault: String,
+    seq: LogSeq,
+    stored: Hash256,
+}
+
+impl Engine {
+    /// Compares a vault's log with the newest record that was seen in it, and remembers its newest one.
+    ///
+    /// # Errors
+    /// [`EngineError::RolledBack`] when that record is not there any more.
+    pub(crate) async fn compare_head(&self, vault: &Vault) -> Result<()> {
+        let log = vault.log().await?;
+        if let Some(seq) = self.lost_head(vault, &log) {
+            return Err(EngineError::RolledBack { vault: vault.url().to_owned(), seq });
+        }
+        match log.head() {
+            Some((seq, _)) if self.known_head(vault).is_some_and(|k| k.seq == seq) => Ok(()),
+            Some((seq, stored)) => self.keep_head(vault, seq, stored),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers a vault's newest record, whatever was seen before.
+    pub(crate) async fn accept_head(&self, vault: &Vault) -> Result<()> {
+        match vault.log().await?.head() {
+            Some((seq, stored)) => self.keep_head(vault, seq, stored),
+            None => Ok(()),
+        }
+    }
+
+    /// The newest record that was seen in a vault and is not in this log.
+    pub(crate) fn lost_head(&self, vault: &Vault, log: &Log) -> Option<LogSeq> {
+        let known = self.known_head(vault)?;
+        let stands = log.lines().rev().any(|line| line.seq == known.seq && line.stored == known.stored);
+        (!stands).then_some(known.seq)
+    }
+
+    fn keep_head(&self, vault: &Vault, seq: LogSeq, stored: Hash256) -> Result<()> {
+        let path = self.head_file(vault);
+        let failed = |source: std::io::Error| EngineError::State {
+            what: "write",
+            path: path.display().to_string(),
+            source,
+        };
+        let head = Head { vault: vault.url().to_owned(), seq, stored };
+        let json = serde_json::to_vec_pretty(&head).map_err(|e| failed(e.into()))?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
+        // Two commands at once write two files; the later name wins, and either is a head that was seen.
+        let unfinished = path.with_extension(format!("tmp-{}", std::process::id()));
+        std::fs::write(&unfinished, json).map_err(failed)?;
+        std::fs::rename(&unfinished, &path).map_err(failed)
+    }
+
+    /// What was seen before; none for a vault that is new here. A file that cannot be read remembers nothing.
+    fn known_head(&self, vault: &Vault) -> Option<Head> {
+        let path = self.head_file(vault);
+        let unknown = |reason: String| {
+            let (path, vault) = (path.display(), vault.url());
+            self.options
+                .progress
+                .note(&format!("{path} cannot be read and remembers nothing of {vault}: {reason}"));
+            None
+        };
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_or_else(|e| unknown(e.to_string()), Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => unknown(e.to_string()),
+        }
+    }
+
+    fn head_file(&self, vault: &Vault) -> PathBuf {
+        // The id comes from the vault, and must not choose a path.
+        let id = &vault.id().0;
+        let plain = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+        let name = if plain { id.clone() } else { Hash256::of(id.as_bytes()).to_string() };
+        self.options.data.join("state").join("heads").join(format!("{name}.json"))
+    }
+}
