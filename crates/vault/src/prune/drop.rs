@@ -35,7 +35,7 @@ impl Revalidate for Dropping<'_> {
         self.vault
             .each_manifest(references(points.iter().copied()), |id, _, manifest| {
                 condemned.insert(layout::manifest(id));
-                condemned.extend(manifest.iter().flat_map(listed));
+                condemned.extend(manifest.iter().flat_map(|m| listed(id, m)));
             })
             .await?;
         condemned.retain(|path| !log.is_condemned(path));
