@@ -55,11 +55,7 @@ fn protection() -> Protection {
 }
 
 fn segment(schema: &TableSchema, profile: &WriterProfile, batch: RecordBatch) -> Vec<u8> {
-    let writer = SegmentWriter::new(
-        Arc::new(schema.clone()),
-        Arc::new(profile.clone()),
-        protection(),
-    );
+    let writer = SegmentWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), protection());
     let digest = RowHasher::new(schema).digest(&batch).expect("rows of the schema");
     let chunk = Chunk { rows: digest.rows, digest, batches: vec![batch], min: None, max: None };
     let id = writer.identity(&chunk).expect("rows of the schema");
@@ -85,11 +81,7 @@ fn change_segment(schema: &TableSchema, profile: &WriterProfile) -> Vec<u8> {
     ];
     columns.extend(rows.columns().iter().cloned());
     let batch = RecordBatch::try_new(change_schema(schema), columns).expect("columns of changes");
-    let mut writer = ChangeWriter::new(
-        Arc::new(schema.clone()),
-        Arc::new(profile.clone()),
-        protection(),
-    );
+    let mut writer = ChangeWriter::new(Arc::new(schema.clone()), Arc::new(profile.clone()), protection());
     writer.push(batch).expect("changes");
     writer.finish().expect("changes")[0].bytes.to_vec()
 }

@@ -17,10 +17,16 @@ const RULES: [(&str, &[&str]); 13] = [
     ("crates/keys", &["model"]),
     ("crates/format", &["model", "keys"]),
     ("crates/vault", &["model", "keys", "objects", "format"]),
-    ("crates/engine", &["model", "keys", "objects", "files", "format", "vault", "store", "sql", "datafusion"]),
+    (
+        "crates/engine",
+        &["model", "keys", "objects", "files", "format", "vault", "store", "sql", "datafusion"],
+    ),
     (
         "crates/cli",
-        &["model", "keys", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar", "config"],
+        &[
+            "model", "keys", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar",
+            "config",
+        ],
     ),
     ("stores", &["model", "keys", "objects", "format", "store"]),
     ("bench", &["model"]),

@@ -67,7 +67,8 @@ impl Engine {
         vault.map_or_else(|| self.options.data.join("vault").to_string_lossy().into_owned(), str::to_owned)
     }
 
-    fn vault_target(&self, vault: Option<&str>) -> Result<Target> {
+    /// Where a vault is.
+    pub(crate) fn vault_target(&self, vault: Option<&str>) -> Result<Target> {
         let target = self.options.surroundings.targets.open(&self.vault_location(vault));
         Ok(target.map_err(keepfast_vault::VaultError::from)?)
     }

@@ -9,7 +9,7 @@ use crate::error::EngineError;
 use crate::places::Place;
 use crate::progress::Work;
 use keepfast_model::{BackupName, ByteCount, Hash256, LogSeq};
-use keepfast_objects::{Target, open_target};
+use keepfast_objects::Target;
 use keepfast_vault::{
     CheckOptions, CheckReport, Damage, Environment, Lost, RepairReport, Vault, VaultError, layout,
 };
@@ -26,12 +26,15 @@ impl Engine {
     /// Takes a vault's log as it is from now on.
     pub(crate) async fn accept(&self, text: &str) -> Result<()> {
         let target = self.place_target(text)?;
-        self.accept_head(&Vault::open(target).await?).await
+        self.accept_head(&Vault::open_with(target, self.environment()).await?).await
+    }
+
+    fn environment(&self) -> Environment {
+        self.options.surroundings.vault.clone()
     }
 
     fn place_target(&self, text: &str) -> Result<Target> {
-        let location = self.vault_location(Place::parse(text)?.vault.as_deref());
-        Ok(open_target(&location).map_err(VaultError::from)?)
+        self.vault_target(Place::parse(text)?.vault.as_deref())
     }
 
     pub(crate) async fn verify_stored(
@@ -49,8 +52,7 @@ impl Engine {
             Err(e) => return Err(e),
         }
         let checked = if request.repair {
-            let from =
-                request.repair_from.as_deref().map(open_target).transpose().map_err(VaultError::from)?;
+            let from = request.repair_from.as_deref().map(|url| self.vault_target(Some(url))).transpose()?;
             let repaired = self.repair(&target, from.as_ref()).await?;
             report.healed = repaired.healed.iter().map(healed).collect();
             report.damage.extend(repaired.lost.iter().map(lost));
@@ -65,7 +67,7 @@ impl Engine {
         report.points = checked.points;
         report.head = head_text(checked.head);
         // What cannot be opened is in the report already.
-        let Ok(vault) = Vault::open(target).await else { return Ok(()) };
+        let Ok(vault) = Vault::open_with(target, self.environment()).await else { return Ok(()) };
         let Ok(log) = vault.log().await else { return Ok(()) };
         if let Some((seq, hash)) = expect {
             let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
@@ -83,10 +85,10 @@ impl Engine {
 
     async fn check(&self, target: &Target) -> Result<CheckReport> {
         let (heard, options) = (Heard { engine: self.clone() }, CheckOptions::default());
-        match Vault::open(target.clone()).await {
+        match Vault::open_with(target.clone(), self.environment()).await {
             Ok(vault) => Ok(vault.check(&options, &heard).await?),
             Err(VaultError::Damaged { .. }) => {
-                Ok(Vault::check_place(target.clone(), Environment::default(), &options, &heard).await?)
+                Ok(Vault::check_place(target.clone(), self.environment(), &options, &heard).await?)
             }
             Err(e) => Err(e.into()),
         }
@@ -94,10 +96,10 @@ impl Engine {
 
     async fn repair(&self, target: &Target, from: Option<&Target>) -> Result<RepairReport> {
         let heard = Heard { engine: self.clone() };
-        match Vault::open(target.clone()).await {
+        match Vault::open_with(target.clone(), self.environment()).await {
             Ok(vault) => Ok(vault.repair(from, &heard).await?),
             Err(VaultError::Damaged { .. }) => {
-                Ok(Vault::repair_place(target.clone(), Environment::default(), from, &heard).await?)
+                Ok(Vault::repair_place(target.clone(), self.environment(), from, &heard).await?)
             }
             Err(e) => Err(e.into()),
         }

@@ -18,7 +18,6 @@ use futures::{FutureExt, StreamExt};
 use keepfast_model::{
     BackupPoint, ByteCount, ColumnId, Hash256, LogSeq, PointId, Selection, ShardId, TableName, TableSchema,
 };
-use keepfast_vault::CheckOptions;
 use std::sync::Arc;
 use std::time::Instant;
 

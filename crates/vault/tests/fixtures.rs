@@ -69,7 +69,8 @@ async fn readable(vault: &Vault, table: &TablePoint) -> Result<(), String> {
             let hasher = RowHasher::new(&schema);
             let mut found = Digest::default();
             for batch in read_segment(bytes, &schema, None, 1024).map_err(|e| e.to_string())? {
-                found = found.merge(hasher.digest(&batch.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?);
+                found = found
+                    .merge(hasher.digest(&batch.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?);
             }
             if found != *digest || found.rows != *rows {
                 return Err(format!("{} holds {found}", entry.file_name()));
@@ -101,9 +102,13 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
             }
             // What the report does not name must be readable, where the vault can be opened at all.
             match async { Vault::open(target).await?.log().await }.await {
-                Err(error) => writeln!(found, "cannot be opened: {}", error.to_string().replace(&root, "VAULT")).unwrap(),
+                Err(error) => {
+                    writeln!(found, "cannot be opened: {}", error.to_string().replace(&root, "VAULT"))
+                        .unwrap()
+                }
                 Ok(log) => {
-                    let vault = Vault::open(open_target(&folder.path().to_string_lossy()).unwrap()).await.unwrap();
+                    let vault =
+                        Vault::open(open_target(&folder.path().to_string_lossy()).unwrap()).await.unwrap();
                     for point in log.all_points() {
                         for table in &point.tables {
                             let touched = report
@@ -111,7 +116,12 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
                                 .iter()
                                 .any(|d| d.points.contains(point.id()) && d.tables.contains(&table.name));
                             let read = readable(&vault, table).await;
-                            assert!(touched || read.is_ok(), "{name}: {} of {}: {read:?}", table.name, point.id());
+                            assert!(
+                                touched || read.is_ok(),
+                                "{name}: {} of {}: {read:?}",
+                                table.name,
+                                point.id()
+                            );
                             let how = if read.is_ok() { "readable" } else { "damaged" };
                             writeln!(found, "{} {}: {how}", point.id(), table.name).unwrap();
                             tables += 1;

@@ -61,7 +61,8 @@ async fn a_vault_that_fell_behind_its_copy_gets_the_newer_records() {
     let (store, vault) = made(None, 2).await;
     let old = fork(&store);
     add(&vault, None, 2).await;
-    let report = Vault::open(memory(old.clone())).await.unwrap().repair(Some(&memory(store.clone())), &()).await;
+    let report =
+        Vault::open(memory(old.clone())).await.unwrap().repair(Some(&memory(store.clone())), &()).await;
     assert!(report.unwrap().lost.is_empty());
     assert_eq!(objects(&*old).await, objects(&*store).await);
 }
@@ -87,10 +88,14 @@ async fn nothing_is_taken_from_another_vault_or_another_history() {
 async fn what_cannot_be_healed_names_tables_points_and_key_ranges() {
     let store = Arc::new(InMemory::new());
     let vault = Vault::create(memory(store.clone()), &world(3).options()).await.unwrap();
-    let (mut point, mut written) =
-        write_point(&vault, &backup("shop"), "r", &[sample("orders", &["a"], &[]), sample("items", &["x"], &[])])
-            .await
-            .unwrap();
+    let (mut point, mut written) = write_point(
+        &vault,
+        &backup("shop"),
+        "r",
+        &[sample("orders", &["a"], &[]), sample("items", &["x"], &[])],
+    )
+    .await
+    .unwrap();
     let table = point.tables.iter_mut().find(|t| t.name.table == "orders").unwrap();
     let schema = schema();
     let key = |n: i32| {
@@ -154,7 +159,8 @@ async fn an_unchanged_group_keeps_its_parity_and_a_copy_takes_it_along() {
     let other = Arc::new(InMemory::new());
     vault.copy_to(&memory(other.clone()), &()).await.unwrap();
     assert_eq!(objects(&*other).await, objects(&*store).await);
-    let copied = Vault::open(memory(other)).await.unwrap().check(&CheckOptions::default(), &()).await.unwrap();
+    let copied =
+        Vault::open(memory(other)).await.unwrap().check(&CheckOptions::default(), &()).await.unwrap();
     assert!(copied.is_whole() && copied.orphans.objects == 0);
 }
 
@@ -178,14 +184,20 @@ async fn a_dropped_backup_takes_its_parity_along_and_names_that_come_back_are_pr
     println!("{healed} objects of a backup that came back were healed");
     vault.drop_backup(&backup("shop"), jiff::SignedDuration::ZERO).await.unwrap();
     vault.delete_condemned().await.unwrap();
-    let left: Vec<_> = objects(&*store).await.into_keys().filter(|n| n.contains("tables/") || n.contains("manifests")).collect();
+    let left: Vec<_> = objects(&*store)
+        .await
+        .into_keys()
+        .filter(|n| n.contains("tables/") || n.contains("manifests"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
 async fn a_vault_with_parity_opens_and_reads_without_its_marker_and_manifests() {
     let (store, _) = made(PARITY, 2).await;
-    for name in objects(&*store).await.into_keys().filter(|n| n.starts_with("manifests/") || n == layout::MARKER) {
+    for name in
+        objects(&*store).await.into_keys().filter(|n| n.starts_with("manifests/") || n == layout::MARKER)
+    {
         tamper(&*store, &name, None).await;
     }
     let vault = Vault::open(memory(store.clone())).await.unwrap();

@@ -142,7 +142,8 @@ impl Round<'_> {
         // Without its records a vault is not known well enough to heal anything else of it.
         let Ok(log) = self.vault.log().await else { return Ok(()) };
         for (generation, stored) in log.keys().clone() {
-            self.heal_copies([layout::key_file(generation), layout::key_file_copy(generation)], stored).await?;
+            self.heal_copies([layout::key_file(generation), layout::key_file_copy(generation)], stored)
+                .await?;
         }
         let references: BTreeMap<Hash256, ManifestRef> = log
             .all_points()
