@@ -4,7 +4,7 @@ use crate::{edit, form, seed};
 use arrow::array::{ArrayRef, BinaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use keepfast_format::{
-    ChangeWriter, Chunk, Domain, FormatError, IdentityKey, SegmentBatches, SegmentWriter, WriterProfile,
+    ChangeWriter, Chunk, FormatError, IdentityKey, Protection, SegmentBatches, SegmentWriter, WriterProfile,
     change_digest, read_changes, read_segment,
 };
 use keepfast_model::change::{ChangeOp, change_schema};

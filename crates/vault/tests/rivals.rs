@@ -79,7 +79,8 @@ impl Scene {
         let mut dice = Dice::new(self.seed.wrapping_mul(31).wrapping_add(actor));
         let clock = Skewed { time: self.time.clone(), ahead: dice.below(SKEW) as i64 };
         let random = world(self.seed.wrapping_mul(64).wrapping_add(actor + 1)).environment.random;
-        let environment = Environment { clock: Arc::new(clock), random, parallel: 3 };
+        let environment =
+            Environment { clock: Arc::new(clock), random, parallel: 3, ..Environment::default() };
         Vault::open_with(memory(self.store.clone()), environment).await.unwrap()
     }
 

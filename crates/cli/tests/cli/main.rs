@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod demo;
+mod encryption;
 mod files;
 mod help;
 mod interrupt;

@@ -4,7 +4,7 @@ use crate::harness::said;
 use async_trait::async_trait;
 use keepfast_engine::api::*;
 use keepfast_engine::{
-    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec,
+    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec, Surroundings,
 };
 use keepfast_model::{Selection, TableName};
 use keepfast_store::Store;
@@ -52,6 +52,7 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         worker: None,
         progress: Arc::new(NoProgress),
         cancel: Cancel::default(),
+        surroundings: Surroundings::default(),
     });
     let request = BackupRequest {
         tables: TableSet::Tables(vec![TableName::bare("t")]),
@@ -60,6 +61,7 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         mode: Mode::Auto,
         certify: Certify::Full,
         encrypt: None,
+        parity: None,
         segment_rows: None,
     };
     engine.backup(&request).await

@@ -1,6 +1,6 @@
 //! The places that outlive processes, and the processes that work on them.
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -263,6 +263,7 @@ impl Running {
             certify: Certify::Full,
             encrypt: None,
             segment_rows: Some(64),
+            parity: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }
@@ -284,6 +285,7 @@ impl Running {
             selection: Selection::default(),
             if_exists: IfExists::Replace,
             segment_rows: None,
+            skip_damaged: false,
         };
         self.engine.restore(&request).await
     }
@@ -330,6 +332,9 @@ impl Running {
             against: None,
             expect: None,
             limit: 0,
+            repair: false,
+            repair_from: None,
+            accept_head: false,
         };
         let report = self.engine.verify(&request).await?;
         Ok(report.tables.iter().map(|t| (t.table.table.clone(), t.vault)).collect())

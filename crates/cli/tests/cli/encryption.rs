@@ -1,0 +1,206 @@
+//! Encrypted backups as a user makes them: what opens them, what is seen of them without, and that nothing secret is anywhere.
+
+use crate::run::{Folder, Run, files_under};
+use std::fmt::Write as _;
+
+const PHRASE: &str = "planted-passphrase-of-the-vault";
+
+/// A table whose rows, column and condition hold planted words.
+fn planted() -> Folder {
+    let folder = Folder::new();
+    folder.sql(
+        "CREATE TABLE people (id INT PRIMARY KEY, planted_column TEXT, city TEXT);
+         INSERT INTO people SELECT value, 'planted-value ' || value, 'city ' || (value % 7) FROM generate_series(1, 3000)",
+    );
+    folder
+}
+
+/// Runs a command with a passphrase in its environment.
+fn with(folder: &Folder, phrase: &str, args: &[&str]) -> Run {
+    Run::of(folder.command(args).env("KEEPFAST_PASSPHRASE", phrase).output().unwrap())
+}
+
+#[track_caller]
+fn ok(folder: &Folder, args: &[&str]) -> String {
+    let run = with(folder, PHRASE, args);
+    assert_eq!(run.code, 0, "{args:?} gave {run:?}");
+    run.out
+}
+
+#[track_caller]
+fn fails(folder: &Folder, phrase: &str, args: &[&str], code: &str) {
+    let run = with(folder, phrase, args);
+    assert_eq!(run.code, 1, "{args:?} gave {run:?}");
+    assert!(run.err.contains(code), "{run:?}");
+    assert!(!run.err.contains(PHRASE) && !run.err.contains("planted-value"), "{run:?}");
+}
+
+/// Objects of the vault in which a word stands.
+fn holding(folder: &Folder, word: &str) -> Vec<String> {
+    let files = files_under(&folder.join("keepfast-data/vault"));
+    assert!(files.len() > 5);
+    let holds = |bytes: &[u8]| bytes.windows(word.len()).any(|w| w == word.as_bytes());
+    files.iter().filter(|f| holds(&std::fs::read(f).unwrap())).map(|f| f.display().to_string()).collect()
+}
+
+#[test]
+fn an_encrypted_table_comes_back_with_its_passphrase_and_not_without() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    folder.sql("UPDATE people SET city = 'moved' WHERE id < 100; DELETE FROM people WHERE id > 2990");
+    let second = with(&folder, PHRASE, &["backup", "people", "--to", "b", "--json"]);
+    assert!(second.out.contains("\"incremental\""), "what is left out is as before: {second:?}");
+    ok(&folder, &["verify", "b"]);
+    ok(&folder, &["verify", "b", "--level", "content"]);
+    ok(&folder, &["compact", "b"]);
+    folder.sql("DROP TABLE people");
+    ok(&folder, &["restore", "people", "--from", "b", "--as-of", "b@3"]);
+    assert_eq!(folder.value("SELECT count(*) FROM people"), 3000);
+    ok(&folder, &["restore", "people", "--from", "b"]);
+    assert_eq!(folder.value("SELECT count(*) FROM people WHERE city = 'moved'"), 99);
+    let counted = ok(&folder, &["query", "SELECT count(*) AS n FROM backup('b', 'people')", "--json"]);
+    assert!(counted.contains("2990"), "{counted}");
+
+    for args in [
+        &["restore", "people", "--from", "b"][..],
+        &["verify", "b"],
+        &["backup", "people", "--to", "b"],
+        &["backup", "people", "--to", "another"],
+        &["diff", "b", "people"],
+    ] {
+        fails(&folder, "", args, "KF0240");
+        fails(&folder, "another passphrase", args, "KF0241");
+    }
+    // What a vault holds, though not what is in it, is told to everybody who may read it.
+    assert!(folder.ok(&["list", "b"]).contains("b@3"));
+}
+
+#[test]
+fn nothing_planted_is_in_any_object_message_or_plan() {
+    let folder = planted();
+    let mut said = String::new();
+    let mut say = |run: Run| {
+        assert_eq!(run.code, 0, "{run:?}");
+        write!(said, "{}{}", run.out, run.err).unwrap();
+    };
+    let filter = ["--where", "planted_column <> 'planted-literal'"];
+    let backup = ["backup", "people", "--to", "b", "-vv", "--workers", "processes"];
+    let first: Vec<&str> = backup.iter().chain(&filter).copied().chain(["--encrypt", "full"]).collect();
+    say(with(&folder, PHRASE, &first));
+    folder.sql("UPDATE people SET planted_column = 'planted-value new' WHERE id = 5");
+    let again: Vec<&str> = backup.iter().chain(&filter).copied().collect();
+    say(with(&folder, PHRASE, &again));
+    say(with(&folder, PHRASE, &["verify", "b", "-vv"]));
+    say(with(&folder, PHRASE, &["key", "list", "-vv"]));
+    say(with(&folder, PHRASE, &["key", "rotate", "-vv"]));
+    say(with(&folder, PHRASE, &["restore", "people", "--from", "b", "--dry-run", "-vv"]));
+    for word in ["planted-value", "planted_column", "planted-literal", PHRASE, "city 3"] {
+        assert_eq!(holding(&folder, word), [] as [String; 0], "{word}");
+    }
+    for word in ["planted-value", PHRASE] {
+        assert!(!said.contains(word), "{word} in {said}");
+    }
+    // The same words are found where nothing is encrypted, so that looking for them shows something.
+    folder.ok(&["backup", "people", "--to", "plain#b"]);
+    let files = files_under(&folder.join("plain"));
+    assert!(
+        files.iter().any(|f| String::from_utf8_lossy(&std::fs::read(f).unwrap()).contains("planted_column"))
+    );
+}
+
+#[test]
+fn chosen_columns_are_secret_and_the_others_stay_open() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "columns:planted_column"]);
+    assert_eq!(holding(&folder, "planted-value"), [] as [String; 0]);
+    assert!(!holding(&folder, "planted_column").is_empty(), "names of columns are open in this mode");
+    ok(&folder, &["verify", "b", "--level", "compare"]);
+    let other = with(&folder, PHRASE, &["backup", "people", "--to", "b", "--encrypt", "none"]);
+    assert!(other.code == 1 && other.err.contains("KF0617"), "{other:?}");
+    ok(&folder, &["key", "shred", "b", "people", "--column", "planted_column"]);
+    let open =
+        ok(&folder, &["query", "SELECT count(DISTINCT city) AS n FROM backup('b', 'people')", "--json"]);
+    assert!(open.contains('7'), "{open}");
+    fails(&folder, PHRASE, &["restore", "people", "--from", "b"], "KF0245");
+    // The next backup begins anew under another key.
+    ok(&folder, &["backup", "people", "--to", "b"]);
+    folder.sql("DROP TABLE people");
+    ok(&folder, &["restore", "people", "--from", "b"]);
+    assert_eq!(folder.value("SELECT count(*) FROM people WHERE planted_column LIKE 'planted-value %'"), 3000);
+}
+
+#[test]
+fn recipients_come_and_go_without_any_data_being_written_again() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    let tables = || {
+        let files = files_under(&folder.join("keepfast-data/vault/tables"));
+        files.into_iter().map(|f| (std::fs::read(&f).unwrap(), f)).collect::<Vec<_>>()
+    };
+    let before = tables();
+    let added = ok(&folder, &["key", "add", "--recovery"]);
+    let secret =
+        added.lines().find(|l| l.starts_with("AGE-SECRET-KEY-1")).expect("it is shown once").to_owned();
+    let identity = folder.write("identity.txt", &format!("# recovery\n{secret}\n"));
+    let identity = identity.to_str().unwrap();
+    folder.write("second.txt", "the second passphrase\n");
+    ok(&folder, &["key", "add", "second", "--new-passphrase-file", "second.txt"]);
+    let refused = with(&folder, PHRASE, &["key", "rotate"]);
+    assert!(refused.err.contains("KF0249") && refused.err.contains("second"), "{refused:?}");
+    ok(&folder, &["key", "rotate", "--passphrase-file", "second.txt"]);
+    let removed = with(&folder, "", &["key", "remove", "passphrase", "--passphrase-file", "second.txt"]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    assert_eq!(tables(), before, "no data were written again");
+    fails(&folder, PHRASE, &["verify", "b"], "KF0241");
+    folder.ok(&["verify", "b", "--identity", identity]);
+    folder.ok(&["verify", "b", "--passphrase-file", "second.txt"]);
+    assert_eq!(holding(&folder, secret.trim_start_matches("AGE-SECRET-KEY-1")), [] as [String; 0]);
+    let listed = folder.json(&["key", "list"]);
+    let names: Vec<_> = listed["recipients"].as_array().unwrap().iter().map(|r| r["name"].clone()).collect();
+    assert_eq!(names, ["recovery", "second"]);
+    folder.sql("DROP TABLE people");
+    folder.ok(&["restore", "people", "--from", "b", "--identity", identity]);
+    assert_eq!(folder.value("SELECT count(*) FROM people"), 3000);
+}
+
+#[test]
+fn encryption_without_a_passphrase_makes_nothing() {
+    let folder = planted();
+    let refused = folder.run(&["backup", "people", "--to", "b", "--encrypt", "full"]);
+    assert!(refused.code == 1 && refused.err.contains("KF0255"), "{refused:?}");
+    let wrong = with(&folder, PHRASE, &["backup", "people", "--to", "b", "--encrypt", "columns:nobody"]);
+    assert!(wrong.code != 0 && wrong.err.contains("nobody"), "{wrong:?}");
+    let empty = folder.write("empty.txt", "\n");
+    let run = folder.run(&["verify", "b", "--passphrase-file", empty.to_str().unwrap()]);
+    assert!(run.code == 1 && run.err.contains("KF0250"), "{run:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_holds_a_passphrase_writes_no_core_and_shows_none_in_its_arguments() {
+    use std::io::{BufRead, BufReader, Write};
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    let mut child = folder
+        .command(&["sql", "-i", "--no-progress"])
+        .env("KEEPFAST_PASSPHRASE", PHRASE)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "SELECT count(*) FROM backup('b', 'people');").unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("3000") {
+        line.clear();
+        assert_ne!(out.read_line(&mut line).unwrap(), 0, "the shell ended");
+    }
+    let proc = format!("/proc/{}", child.id());
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap().to_owned();
+    let arguments = std::fs::read(format!("{proc}/cmdline")).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    assert!(!String::from_utf8_lossy(&arguments).contains(PHRASE));
+}
