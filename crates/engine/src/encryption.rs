@@ -59,7 +59,7 @@ mod tests {
     use keepfast_model::ColumnType;
 
     fn schema() -> TableSchema {
-        let columns = ["id", "name", "email"].map(|name| (name.to_owned(), ColumnType::Text, true));
+        let columns = ["id", "name", "email"].map(|name| (name.to_owned(), ColumnType::Text, name != "id"));
         TableSchema::of(columns.to_vec(), &["id"]).unwrap()
     }
 

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use keepfast_model::{Hash256, LogSeq};
-use keepfast_vault::{Log, Vault};
+use keepfast_vault::Vault;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -26,11 +26,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError::RolledBack`] when that record is not there any more.
     pub(crate) async fn compare_head(&self, vault: &Vault) -> Result<()> {
-        let log = vault.log().await?;
-        if let Some(seq) = self.lost_head(vault, &log) {
+        if let Some(seq) = self.lost_head(vault).await? {
             return Err(EngineError::RolledBack { vault: vault.url().to_owned(), seq });
         }
-        match log.head() {
+        match vault.log().await?.head() {
             Some((seq, _)) if self.known_head(vault).is_some_and(|k| k.seq == seq) => Ok(()),
             Some((seq, stored)) => self.keep_head(vault, seq, stored),
             None => Ok(()),
@@ -45,11 +44,13 @@ impl Engine {
         }
     }
 
-    /// The newest record that was seen in a vault and is not in this log.
-    pub(crate) fn lost_head(&self, vault: &Vault, log: &Log) -> Option<LogSeq> {
-        let known = self.known_head(vault)?;
+    /// The newest record that was seen in a vault and is not in its log.
+    pub(crate) async fn lost_head(&self, vault: &Vault) -> Result<Option<LogSeq>> {
+        // What was seen comes first: others may see newer records while the log is read.
+        let Some(known) = self.known_head(vault) else { return Ok(None) };
+        let log = vault.log().await?;
         let stands = log.lines().rev().any(|line| line.seq == known.seq && line.stored == known.stored);
-        (!stands).then_some(known.seq)
+        Ok((!stands).then_some(known.seq))
     }
 
     fn keep_head(&self, vault: &Vault, seq: LogSeq, stored: Hash256) -> Result<()> {

@@ -120,6 +120,9 @@ impl Engine {
                 })
                 .collect::<Result<_>>()?,
         };
+        for (table, _) in &wanted {
+            found.vault.check_open(table)?;
+        }
         let spec = restored_into(request)?;
         let store = self.options.stores.open(&spec).await?;
         let publish = store.capabilities().publish.ok_or_else(|| EngineError::Unsupported {

@@ -11,6 +11,7 @@ use keepfast_model::{BackupName, RunId};
 use keepfast_store::OpenCut;
 use keepfast_vault::Vault;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One run of a command over one vault.
@@ -67,7 +68,14 @@ impl Run {
         source: &Source,
     ) -> Result<Option<Resumable>> {
         let mut newest: Option<(jiff::Timestamp, RunId, serde_json::Value)> = None;
-        for (run, _) in vault.staged_runs().await? {
+        let staged = vault.staged_runs().await?;
+        if staged.is_empty() {
+            return Ok(None);
+        }
+        // A run that made its point is over, also where the point was dropped since: its cut is the past.
+        let log = vault.log().await?;
+        let over: HashSet<&RunId> = log.lines().filter_map(|line| line.run.as_ref()).collect();
+        for (run, _) in staged.into_iter().filter(|(run, _)| !over.contains(run)) {
             // A plan that cannot be read is not ours to go on with.
             let Ok(Some(plan)) = vault.plan::<Plan>(&run).await else { continue };
             let may_run = engine.options.surroundings.processes.may_run(&plan.process);

@@ -73,7 +73,7 @@ impl Engine {
             let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
             report.damage.extend((!stands).then(|| rolled_back(&vault, seq)));
         }
-        if let Some(seq) = self.lost_head(&vault, &log) {
+        if let Some(seq) = self.lost_head(&vault).await? {
             let mut found = rolled_back(&vault, seq);
             found.what = "the log does not hold this record, which was seen here before: it was rolled back or replaced".into();
             report.damage.push(found);

@@ -135,7 +135,7 @@ pub fn restore_block<B: AsRef<[u8]>>(
 }
 
 fn aligned(block: usize) -> Result<()> {
-    if block == 0 || block as u64 % ALIGNMENT != 0 {
+    if block == 0 || !(block as u64).is_multiple_of(ALIGNMENT) {
         return Err(FormatError::damaged("a parity group", format!("its block has {block} bytes")));
     }
     Ok(())

@@ -3,7 +3,9 @@
 //! Every message has a key of its own: a keyed BLAKE3 of a random salt of 24 bytes under the key given. So any number of messages
 //! may be sealed with one key, and the cipher (AES-256-GCM) never meets a nonce twice.
 //!
-//!     0x01 ‖ salt (24) ‖ ciphertext ‖ tag (16)
+//! ```text
+//! 0x01 ‖ salt (24) ‖ ciphertext ‖ tag (16)
+//! ```
 
 use crate::random::{self, Random};
 use crate::secret::SecretKey;

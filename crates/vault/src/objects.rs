@@ -109,6 +109,18 @@ impl Vault {
         Ok(manifest)
     }
 
+    /// Refuses a table of a point that nobody opened.
+    ///
+    /// # Errors
+    /// [`KeyError::Locked`] for want of a key, [`KeyError::Shredded`] where its key was dropped.
+    pub fn check_open(&self, table: &TablePoint) -> Result<()> {
+        if table.sealed.is_none() {
+            return Ok(());
+        }
+        self.open_keys()?;
+        Err(KeyError::Shredded { what: format!("table '{}'", table.name) }.into())
+    }
+
     /// A manifest from its stored bytes, sealed or not.
     pub(crate) fn decode_manifest(&self, bytes: &[u8]) -> Result<Manifest, FormatError> {
         let Some(table) = Manifest::sealed_for(bytes) else { return Manifest::decode(bytes) };
@@ -132,10 +144,7 @@ impl Vault {
     /// As [`Self::read_manifest`]; [`VaultError::Damaged`] also when one belongs to another table or is of another
     /// kind.
     pub async fn read_manifests(&self, table: &TablePoint) -> Result<TableManifests> {
-        if table.sealed.is_some() {
-            self.open_keys()?;
-            return Err(KeyError::Shredded { what: format!("table '{}'", table.name) }.into());
-        }
+        self.check_open(table)?;
         let base = table.base.iter().map(|m| (m.clone(), ManifestKind::Segments));
         let changes = table.changes.iter().map(|c| (c.manifest.clone(), ManifestKind::Changes));
         let all: Vec<_> = base.chain(changes).collect();

@@ -18,7 +18,7 @@ impl Vault {
     /// Refuses objects that hold other bytes than were written.
     ///
     /// # Errors
-    /// [`VaultError::NotAsWritten`]; [`VaultError::Objects`].
+    /// [`VaultError::NotAsWritten`], [`VaultError::Incomplete`]; [`VaultError::Objects`].
     pub(crate) async fn read_back(&self, records: &[Record], written: &[NewObject]) -> Result<()> {
         let manifests = manifest_hashes(records);
         let of_manifest = |o: &NewObject| Some((o.path.clone(), *manifests.get(&o.path)?));
@@ -29,9 +29,16 @@ impl Vault {
         chosen.extend(spread(segments.len(), start).map(|at| (segments[at].0.clone(), segments[at].1)));
         futures::stream::iter(chosen)
             .map(|(path, stored)| async move {
-                match self.target().hash(&path).await? {
-                    (found, _) if found == stored => Ok(()),
-                    _ => Err(VaultError::NotAsWritten { path: self.target().full(&path) }),
+                match self.target().hash(&path).await {
+                    Ok((found, _)) if found == stored => Ok(()),
+                    Ok(_) => Err(VaultError::NotAsWritten { path: self.target().full(&path) }),
+                    // A prune took it meanwhile, or it never stood there: the same command writes it again.
+                    Err(e) if e.is_not_found() => Err(VaultError::Incomplete {
+                        path: self.target().full(&path),
+                        wrong: 1,
+                        total: written.len(),
+                    }),
+                    Err(e) => Err(e.into()),
                 }
             })
             .buffer_unordered(self.environment().parallel)

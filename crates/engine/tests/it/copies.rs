@@ -67,6 +67,16 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
     engine.backup(&request).await
 }
 
+/// The fault; a lost value in several rows, some of which have one.
+fn happening(fault: &Fault) -> Vec<Fault> {
+    match fault {
+        Fault::ValueLost { partition, row } => {
+            (*row..row + 8).map(|row| Fault::ValueLost { partition: *partition, row }).collect()
+        }
+        fault => vec![fault.clone()],
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
     let on_the_way_out = [
@@ -92,8 +102,8 @@ async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
                 Arc::new(AwkwardStore::new(Awkwardness::default())),
             );
             let faulty = Arc::new(match out {
-                true => Faulty::always(from.clone(), [fault.clone()]),
-                false => Faulty::always(to.clone(), [fault.clone()]),
+                true => Faulty::always(from.clone(), happening(fault)),
+                false => Faulty::always(to.clone(), happening(fault)),
             });
             let outcome = match out {
                 true => copy(faulty.clone(), to.clone()).await,

@@ -116,11 +116,11 @@ fn options_name_the_key_its_place_and_what_is_valid() {
     for (options, message) in [
         (
             "speed = 1",
-            "option 'speed' is unknown here, valid are mode, encrypt, certify, segment_rows, threads, at line 1, column 30",
+            "option 'speed' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, at line 1, column 30",
         ),
         (
             "if_exists = fail",
-            "option 'if_exists' is unknown here, valid are mode, encrypt, certify, segment_rows, threads, at line 1, column 30",
+            "option 'if_exists' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, at line 1, column 30",
         ),
         ("mode = fast", "option 'mode' takes auto, full or incremental, not 'fast', at line 1, column 37"),
         ("mode = full, MODE = full", "option 'MODE' stands twice, at line 1, column 43"),

@@ -4,7 +4,7 @@ use super::line::LogLine;
 use crate::Result;
 use crate::error::VaultError;
 use jiff::Timestamp;
-use keepfast_model::{BackupName, BackupPoint, Hash256, LogSeq, PointId, Record};
+use keepfast_model::{BackupName, BackupPoint, Hash256, LogSeq, PointId, Record, RunId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Deref;
@@ -131,6 +131,8 @@ pub struct LineInfo {
     pub stored: Hash256,
     /// Its stored size.
     pub bytes: u64,
+    /// The run whose point it recorded, visible still or not.
+    pub run: Option<RunId>,
 }
 
 /// Invariant: what is held grows with visible points, holds and condemned names (28 bytes each), not with the records
@@ -317,6 +319,10 @@ impl State {
             }
         }
         let LogLine { seq, at, stored, bytes, .. } = *line;
-        self.lines.push(LineInfo { seq, at, stored, bytes });
+        let run = line.records.iter().find_map(|record| match record {
+            Record::Point(point) => Some(point.run.clone()),
+            _ => None,
+        });
+        self.lines.push(LineInfo { seq, at, stored, bytes, run });
     }
 }
