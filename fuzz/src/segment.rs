@@ -140,7 +140,7 @@ fn seeds_of(samples: &Samples) -> Vec<Vec<u8>> {
         // A raw file in the form that takes it as it is: a multiple of three.
         let raw = (0..3).map(|n| form + n).find(|f| f % 3 == 0).unwrap_or(0);
         seeds.push(seed(raw, file));
-        for n in (0..3).filter(|n| (form + n) % 3 != 0) {
+        for n in (0..3).filter(|n| !(form + n).is_multiple_of(3)) {
             seeds.push(seed(form + n, &[]));
         }
     }

@@ -19,17 +19,17 @@ fn seeds_and_inputs_that_once_found_a_defect_are_read() {
         let seeds = (target.seeds)();
         assert!(!seeds.is_empty(), "{} has no seed", target.name);
         for (i, seed) in seeds.iter().enumerate() {
-            println!("{} seed {i}", target.name);
+            eprintln!("{} seed {i}", target.name);
             (target.run)(seed);
         }
         let found = found(target.name);
         for (name, input) in &found {
-            println!("{name}");
+            eprintln!("{name}");
             (target.run)(input);
         }
         inputs += seeds.len() + found.len();
     }
-    println!("{inputs} inputs of {} targets", TARGETS.len());
+    eprintln!("{inputs} inputs of {} targets", TARGETS.len());
 }
 
 #[test]
@@ -82,5 +82,5 @@ fn seeds_with_changed_bytes_are_read() {
     }
     std::panic::set_hook(loud);
     assert_eq!(failed, None, "the reader panicked");
-    println!("{rounds} inputs for each of {} targets", TARGETS.len());
+    eprintln!("{rounds} inputs for each of {} targets", TARGETS.len());
 }

@@ -101,7 +101,7 @@ fn parity_of_many_segments_costs_about_what_its_name_says() {
         let entries: Vec<_> = sizes(count).into_iter().enumerate().map(|(i, n)| entry(i as u64, n)).collect();
         let bytes: u64 = entries.iter().map(|e| e.bytes.0).sum();
         let share = parity_bytes(&entries, parity) as f64 / bytes as f64;
-        println!(
+        eprintln!(
             "{text} of {count} segments: {:.1} % of their bytes, {:.1} % by name",
             share * 100.0,
             parity.overhead() * 100.0
@@ -143,7 +143,7 @@ fn a_changed_segment_changes_few_groups() {
     let mut longer = before.clone();
     longer.insert(1_000, entry(77_777, 64_000));
     let inserted = files(&longer).difference(&old).count();
-    println!("{} groups; {changed} change with 20 segments, {inserted} with one more", old.len());
+    eprintln!("{} groups; {changed} change with 20 segments, {inserted} with one more", old.len());
     assert!(changed <= 45 && inserted <= 40, "{changed} {inserted}");
 }
 

@@ -5,12 +5,8 @@ mod support;
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
-use keepfast_format::{
-    Chunk, Encoding, FormatError, SegmentWriter, WriterProfile, exact_field, read_segment, with_exact,
-};
-use keepfast_model::{
-    Coded, ColumnId, ColumnType, Hash256, RowHasher, ShardId, TableSchema, hidden, point::Encryption,
-};
+use keepfast_format::{Chunk, Encoding, FormatError, WriterProfile, exact_field, read_segment, with_exact};
+use keepfast_model::{Coded, ColumnId, ColumnType, Hash256, RowHasher, ShardId, TableSchema, hidden};
 use proptest::prelude::*;
 use std::sync::Arc;
 use support::*;

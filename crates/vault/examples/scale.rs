@@ -186,7 +186,7 @@ impl Shape {
 
 impl Growing {
     fn new(backup: &BackupName, number: usize) -> Outcome<Self> {
-        let name = TableName::bare(&format!("table_{number:05}"));
+        let name = TableName::bare(format!("table_{number:05}"));
         let mut columns = vec![("id".to_owned(), ColumnType::Int64, false)];
         for c in 0..20 {
             let column_type = match c % 4 {

@@ -50,6 +50,9 @@ pub enum Locking {
     Open,
 }
 
+/// What becomes of keys as the next generation; none where nothing is to be done.
+type KeyChange<'a> = dyn Fn(&Keyring, u64) -> Result<Option<Keyring>, KeyError> + Send + Sync + 'a;
+
 impl Vault {
     /// Opens the key file that the log names, unless it is open already.
     pub(crate) async fn follow_keys(&self, log_keys: Option<(u64, Hash256)>) -> Result<KeyState> {
@@ -273,10 +276,7 @@ impl Vault {
 
     /// Commits what `change` makes of the keys as they are, again whenever a rival changed them meanwhile. `change` gives none
     /// where nothing is to be done.
-    async fn change_keys(
-        &self,
-        change: &(dyn Fn(&Keyring, u64) -> Result<Option<Keyring>, KeyError> + Send + Sync),
-    ) -> Result<()> {
+    async fn change_keys(&self, change: &KeyChange<'_>) -> Result<()> {
         loop {
             let log = self.log().await?;
             let keyring =

@@ -205,7 +205,7 @@ async fn every_damage_to_a_vault_without_parity_is_found_and_named() {
         }
         swaps += 1;
     }
-    println!(
+    eprintln!(
         "{} objects, 3 tables, 10 points, seed {SEED}: found {flips} flips, {cuts} cuts and extensions, {deletes} deletions, {replays} replays, {swaps} swaps",
         contents.len()
     );
@@ -265,7 +265,7 @@ async fn with_parity_every_damage_to_one_object_is_healed_byte_for_byte() {
             healed += 1;
         }
     }
-    println!(
+    eprintln!(
         "{} objects: {healed} damages healed byte for byte; {skipped} objects without a copy left out",
         contents.len()
     );
@@ -296,7 +296,7 @@ async fn with_parity_swapped_replayed_and_several_lost_objects_are_healed() {
         assert_healed(store, &contents, &format!("loss of {a} and a flip in {b}")).await;
         pairs += 1;
     }
-    println!("seed {SEED}: {swaps} swaps and {pairs} losses of two objects healed byte for byte");
+    eprintln!("seed {SEED}: {swaps} swaps and {pairs} losses of two objects healed byte for byte");
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
         }
     }
     assert!(vaults >= 17, "{vaults}");
-    println!("{vaults} vaults, {tables} tables of points");
+    eprintln!("{vaults} vaults, {tables} tables of points");
 }
 
 #[tokio::test]
@@ -164,5 +164,5 @@ async fn damage_of_fixtures_is_healed_from_the_healthy_vault() {
         }
     }
     assert!(healed > 15);
-    println!("{healed} objects healed");
+    eprintln!("{healed} objects healed");
 }

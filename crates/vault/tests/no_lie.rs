@@ -207,7 +207,7 @@ async fn a_put_that_reports_success_and_stores_something_else_fails_the_backup()
             }
         }
     }
-    println!("{tried} lies about puts");
+    eprintln!("{tried} lies about puts");
 }
 
 #[tokio::test]

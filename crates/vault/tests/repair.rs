@@ -181,7 +181,7 @@ async fn a_dropped_backup_takes_its_parity_along_and_names_that_come_back_are_pr
         healed += report.healed.len();
     }
     assert_eq!(objects(&*store).await, whole);
-    println!("{healed} objects of a backup that came back were healed");
+    eprintln!("{healed} objects of a backup that came back were healed");
     vault.drop_backup(&backup("shop"), jiff::SignedDuration::ZERO).await.unwrap();
     vault.delete_condemned().await.unwrap();
     let left: Vec<_> = objects(&*store)

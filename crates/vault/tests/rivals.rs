@@ -348,7 +348,7 @@ fn nothing_visible_is_lost_in_any_interleaving_of_rivals() {
         for seed in 0..seeds {
             play(&origin, scenario, seed * SCENARIOS.len() as u64 + scenario as u64, &mut counts);
         }
-        println!("{name}: {counts:?}");
+        eprintln!("{name}: {counts:?}");
         all.interleavings += counts.interleavings;
         all.operations += counts.operations;
         all.committed += counts.committed;
@@ -356,7 +356,7 @@ fn nothing_visible_is_lost_in_any_interleaving_of_rivals() {
         all.crashed += counts.crashed;
         all.late_deletions += counts.late_deletions;
     }
-    println!("in all: {} interleavings of {} operations, seeds from 0", all.interleavings, all.operations);
+    eprintln!("in all: {} interleavings of {} operations, seeds from 0", all.interleavings, all.operations);
     assert!(all.committed > all.interleavings / 4 && all.crashed > 0 && all.late_deletions > 0, "{all:?}");
     assert!(all.read > 0, "{all:?}");
 }

@@ -149,7 +149,7 @@ fn rivals_in_processes_of_their_own_lose_nothing() {
         }
         turn += 1;
     }
-    println!("{done} commands done and {refused} refused in {turn} rounds of three processes");
+    eprintln!("{done} commands done and {refused} refused in {turn} rounds of three processes");
     folder.ok(&["verify", "example_backup"]);
     folder.ok(&["verify", "example_backup", "--level", "compare"]);
     assert!(done > turn);

@@ -82,7 +82,7 @@ async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
     let on_the_way_out = [
         Fault::RowLost { partition: 0, row: 7 },
         Fault::RowDoubled { partition: 0, row: 7 },
-        Fault::ValueLost { partition: 0, row: 8 },
+        Fault::ValueLost { partition: 0, row: 0 },
         Fault::ScanEndsEarly { partition: 0, batch: 0 },
         Fault::PartitionForgotten { partition: 0 },
         Fault::PartitionDoubled { partition: 0 },

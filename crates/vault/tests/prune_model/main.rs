@@ -115,12 +115,12 @@ fn nothing_visible_and_nothing_held_is_ever_missed_in_any_order() {
         if let Some(broken) = &outcome.broken {
             panic!("{name}: {broken}");
         }
-        println!("{name}: {} states, {} steps, {:?}", outcome.states, outcome.steps, started.elapsed());
+        eprintln!("{name}: {} states, {} steps, {:?}", outcome.states, outcome.steps, started.elapsed());
         assert!(outcome.commits_of_all, "{name}: some actor never gets anywhere");
         states += outcome.states;
         steps += outcome.steps;
     }
-    println!("in all: {states} states, {steps} steps");
+    eprintln!("in all: {states} states, {steps} steps");
 }
 
 /// Each protocol is wrong in one way; the search must find it in this world, and find this harm.
@@ -139,12 +139,12 @@ fn every_known_way_to_break_the_protocol_is_found() {
         let (name, world) = &worlds(protocol)[world];
         let outcome = search(world);
         let broken = outcome.broken.unwrap_or_else(|| panic!("{protocol:?} breaks nothing"));
-        println!(
+        eprintln!(
             "{protocol:?}: {broken}, after {} states in {} steps: {name}",
             outcome.states,
             outcome.trace.len()
         );
-        outcome.trace.iter().for_each(|step| println!("    {step}"));
+        outcome.trace.iter().for_each(|step| eprintln!("    {step}"));
         assert!(broken.contains(harm), "{protocol:?}: {broken}");
     }
 }

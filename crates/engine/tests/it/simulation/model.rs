@@ -106,7 +106,7 @@ impl Run {
                 let mut live = self.model.live.clone();
                 let rows = live.entry(table).or_default();
                 remove.iter().for_each(|id| drop(rows.remove(id)));
-                rows.extend(put.iter().cloned().filter(|(id, _)| !remove.contains(id)));
+                rows.extend(put.iter().filter(|(id, _)| !remove.contains(id)).cloned());
                 let put: Vec<_> = put.into_iter().filter(|(id, _)| !remove.contains(id)).collect();
                 after.live = Some(live);
                 after.done(running.write(table, &put, &remove).await);

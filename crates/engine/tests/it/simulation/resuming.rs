@@ -1,7 +1,8 @@
 //! Restores that are cut off go on where they stopped.
 
 use super::world::{Running, World};
-use keepfast_engine::api::Mode;
+use keepfast_engine::EngineError;
+use keepfast_engine::api::{Mode, RestoreReport};
 use keepfast_objects::faulty::{Fault, Kind, Operation, Script, Tally};
 
 const TABLES: [&str; 3] = ["a", "b", "c"];
@@ -35,6 +36,23 @@ async fn commit_of_a_restore(world: &World) -> Operation {
     trace.into_iter().rev().find(|o| o.kind == Kind::Put && o.path.starts_with("catalog/")).unwrap()
 }
 
+/// A restore to which this happens at the operation that commits its catalog entry, and what it answered.
+///
+/// Tasks run beside each other, so the number of that operation is not the same each time.
+async fn at_the_commit(origin: &World, fault: Fault) -> (World, Running, Result<RestoreReport, EngineError>) {
+    let usual = commit_of_a_restore(origin).await.number;
+    for number in (0..20).flat_map(|n| [usual + n, usual.saturating_sub(n)]) {
+        let world = origin.fork();
+        let running = world.start(Script::at(number, fault));
+        let answer = running.restore("x", &TABLES, "").await;
+        let fired = running.process.fired();
+        if fired.iter().any(|(o, _)| o.kind == Kind::Put && o.path.starts_with("catalog/")) {
+            return (world, running, answer);
+        }
+    }
+    panic!("no restore committed near operation {usual}");
+}
+
 #[tokio::test]
 async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
     let origin = origin().await;
@@ -44,9 +62,8 @@ async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
     let whole = segments_read(&clean);
     // It dies when everything is loaded, before anything is visible.
     let commit = commit_of_a_restore(&origin).await;
-    let world = origin.fork();
-    let first = world.start(Script::at(commit.number, Fault::DiesBefore));
-    assert!(first.restore("x", &TABLES, "").await.is_err());
+    let (world, _, answer) = at_the_commit(&origin, Fault::DiesBefore).await;
+    assert!(answer.is_err());
     assert_eq!(world.sound().live("a").await.unwrap()[&1], "damaged");
     let again = world.sound();
     again.restore("x", &TABLES, "").await.unwrap();
@@ -73,11 +90,8 @@ async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
 #[tokio::test]
 async fn a_publication_that_nobody_heard_of_is_reported_by_the_same_command_and_can_be_undone() {
     let origin = origin().await;
-    let commit = commit_of_a_restore(&origin).await;
     for fault in [Fault::DiesAfter, Fault::LosesAnswer] {
-        let world = origin.fork();
-        let first = world.start(Script::at(commit.number, fault));
-        let answer = first.restore("x", &TABLES, "").await;
+        let (world, first, answer) = at_the_commit(&origin, fault).await;
         assert_eq!(answer.is_ok(), fault == Fault::LosesAnswer, "{fault}");
         assert_eq!(world.sound().live("a").await.unwrap()[&1], "a 7919", "it is published");
         if fault == Fault::DiesAfter {
@@ -96,10 +110,8 @@ async fn a_publication_that_nobody_heard_of_is_reported_by_the_same_command_and_
 
 #[tokio::test]
 async fn what_was_written_since_a_publication_that_nobody_heard_of_is_not_taken_for_the_restore() {
-    let origin = origin().await;
-    let commit = commit_of_a_restore(&origin).await;
-    let first = origin.start(Script::at(commit.number, Fault::DiesAfter));
-    assert!(first.restore("x", &TABLES, "").await.is_err());
+    let (origin, _, answer) = at_the_commit(&origin().await, Fault::DiesAfter).await;
+    assert!(answer.is_err());
     origin.sound().write("b", &[(1, "damaged again".into())], &[]).await.unwrap();
     origin.sound().restore("x", &TABLES, "").await.unwrap();
     assert_eq!(origin.sound().live("b").await.unwrap()[&1], "b 7919");
@@ -108,10 +120,8 @@ async fn what_was_written_since_a_publication_that_nobody_heard_of_is_not_taken_
 
 #[tokio::test]
 async fn half_made_tables_of_a_dead_restore_are_removed_by_the_next_restore_of_them() {
-    let origin = origin().await;
-    let commit = commit_of_a_restore(&origin).await;
-    let first = origin.start(Script::at(commit.number, Fault::DiesBefore));
-    assert!(first.restore("x", &TABLES, "").await.is_err());
+    let (origin, _, answer) = at_the_commit(&origin().await, Fault::DiesBefore).await;
+    assert!(answer.is_err());
     assert_eq!(origin.sound().store_loads().await, 1);
     let tables = origin.table_folders().await;
     // Another restore of one of these tables: what the dead one loaded is in its way.
@@ -122,10 +132,8 @@ async fn half_made_tables_of_a_dead_restore_are_removed_by_the_next_restore_of_t
 
 #[tokio::test]
 async fn a_restore_beside_one_that_runs_begins_anew_and_removes_nothing_of_it() {
-    let origin = origin().await;
-    let commit = commit_of_a_restore(&origin).await;
-    let running = origin.start(Script::at(commit.number, Fault::LosesRequest));
-    assert!(running.restore("x", &TABLES, "").await.is_err());
+    let (_origin, running, answer) = at_the_commit(&origin().await, Fault::LosesRequest).await;
+    assert!(answer.is_err());
     assert_eq!(running.store_loads().await, 1);
     // The same process asks again: its own load counts as under way.
     running.restore("x", &["a"], "").await.unwrap();
