@@ -10,7 +10,7 @@ use crate::recipient::{NewRecipient, Recipient};
 use crate::secret::SecretKey;
 use crate::{KeyError, Result, hex, sealed};
 use keepfast_model::{ColumnId, Encryption, TableId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -394,29 +394,6 @@ impl Keyring {
             Some(column) => format!("column {} of table {id}", column.0),
         };
         if gone { Ok(next) } else { Err(KeyError::Shredded { what: what() }) }
-    }
-
-    /// Only these recipients, under another owner's id: for a copy that others shall open.
-    ///
-    /// # Errors
-    /// As [`Self::with_recipient`].
-    pub fn for_others(
-        &self,
-        generation: u64,
-        recipients: &[(String, NewRecipient)],
-        random: &dyn Random,
-    ) -> Result<Self> {
-        let mut next =
-            Self { generation, vault_key: SecretKey::random(random)?, recipients: vec![], ..self.clone() };
-        next.auth.insert(generation, Named::random(random)?);
-        let names: BTreeSet<_> = recipients.iter().map(|(name, _)| name).collect();
-        if names.is_empty() {
-            return Err(KeyError::LastRecipient { name: "nobody".into() });
-        }
-        for (name, recipient) in recipients {
-            next = next.with_recipient(generation, name, recipient, random)?;
-        }
-        Ok(next)
     }
 }
 
