@@ -96,7 +96,11 @@ async fn a_copy_that_loses_or_doubles_rows_on_either_side_publishes_nothing() {
     ];
     for schema in [sample::plain(), sample::bag()] {
         let cases = on_the_way_out.iter().map(|f| (f, true)).chain(on_the_way_in.iter().map(|f| (f, false)));
+        let can_lose_values = schema.columns.iter().any(|c| c.nullable && !schema.key.contains(&c.id));
         for (fault, out) in cases {
+            if matches!(fault, Fault::ValueLost { .. }) && !can_lose_values {
+                continue;
+            }
             let (from, to) = (
                 filled(Awkwardness::default(), &schema),
                 Arc::new(AwkwardStore::new(Awkwardness::default())),
