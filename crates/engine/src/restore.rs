@@ -267,7 +267,15 @@ impl Engine {
     ) -> Result<RestoreReport> {
         let mut missing = vec![vec![]; prepared.jobs.len()];
         let (published, verified, verify_seconds) = match &loading.published {
-            Some((published, verified)) => (published.clone(), verified.clone(), 0.0),
+            Some((published, verified)) => {
+                // What the one that was cut off left out is left out still, and must be said.
+                if request.skip_damaged {
+                    for (job, missing) in prepared.jobs.iter().zip(&mut missing) {
+                        *missing = self.undamaged(&prepared.vault, &job.from).await?.missing;
+                    }
+                }
+                (published.clone(), verified.clone(), 0.0)
+            }
             None => {
                 let given = self.load_tables(request, prepared, loading, &mut missing).await?;
                 let verifying = Instant::now();

@@ -66,9 +66,17 @@ impl Engine {
         report.bytes = ByteCount(checked.bytes);
         report.points = checked.points;
         report.head = head_text(checked.head);
-        // What cannot be opened is in the report already.
-        let Ok(vault) = Vault::open_with(target, self.environment()).await else { return Ok(()) };
-        let Ok(log) = vault.log().await else { return Ok(()) };
+        let opened = async {
+            let vault = Vault::open_with(target, self.environment()).await?;
+            let log = vault.log().await?;
+            Ok::<_, VaultError>((vault, log))
+        };
+        let (vault, log) = match opened.await {
+            Ok(opened) => opened,
+            // Why it cannot be opened is in the report already; without that, nothing was compared with the head.
+            Err(_) if !report.damage.is_empty() => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
         if let Some((seq, hash)) = expect {
             let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
             report.damage.extend((!stands).then(|| rolled_back(&vault, seq)));

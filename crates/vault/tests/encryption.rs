@@ -80,6 +80,11 @@ async fn an_encrypted_vault_opens_with_its_passphrase_and_tells_nothing_secret_w
     assert!(point.tables[0].sealed.is_some() && point.tables[0].schema.columns.is_empty());
     let error = locked.read_manifests(&point.tables[0]).await.unwrap_err();
     assert!(matches!(error, VaultError::Keys(KeyError::Locked { .. })), "{error}");
+    let error = locked.check(&CheckOptions::default(), &()).await.unwrap_err();
+    assert!(
+        matches!(error, VaultError::Keys(KeyError::Locked { .. })),
+        "what nobody authenticated is not ok: {error}"
+    );
     let error = locked.hold(&backup("b"), None, None, "user").await.unwrap_err();
     assert!(
         matches!(error, VaultError::Keys(KeyError::Locked { .. })),

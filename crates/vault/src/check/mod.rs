@@ -17,6 +17,7 @@ use crate::marker::Marker;
 use crate::vault::Vault;
 use crate::{Result, layout};
 use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_keys::KeyError;
 use keepfast_model::{BackupName, Hash256, LogSeq, PointId};
 use keepfast_objects::ObjectsError;
 use needs::{Needs, Touched};
@@ -78,7 +79,12 @@ impl Vault {
     /// Checks who wrote each record, and opens what is sealed in it.
     async fn authenticate_all(&self, reading: &mut Reading) -> Result<()> {
         let newest = reading.lines.iter().rev().find_map(|line| line.keys().last());
-        let KeyState::Open(keyring) = self.follow_keys(newest).await? else { return Ok(()) };
+        let keyring = match self.follow_keys(newest).await? {
+            KeyState::None => return Ok(()),
+            // Nobody may be told that records are whole which nobody could authenticate.
+            KeyState::Locked(_) => return Err(KeyError::Locked { what: self.url().to_owned() }.into()),
+            KeyState::Open(keyring) => keyring,
+        };
         let mut known = None;
         for line in &mut reading.lines {
             let path = self.target().full(&layout::log_record(line.seq));
