@@ -17,7 +17,6 @@ pub struct App {
     /// Options of every verb.
     pub global: Global,
     /// The configuration.
-    #[allow(dead_code, reason = "stores read it; verbs of later stores will")]
     pub config: Config,
     /// Standard output.
     pub out: Output,

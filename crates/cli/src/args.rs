@@ -3,12 +3,12 @@
 //! Everything here is checked before anything is opened; what is refused here ends with exit code 2. Value types
 //! (names, moments, sizes) are read by the crates that own them, so that SQL and the command line agree.
 
-use crate::values::{Memory, PointSelector};
+use crate::values::{Memory, PointSelector, RetainFor};
 use clap::builder::Styles;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use keepfast_engine::api;
 use keepfast_files::Format;
-use keepfast_model::TableName;
+use keepfast_model::{LockMode, TableName};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -90,7 +90,7 @@ pub enum Verb {
     Compact(CompactArgs),
     /// Make a backup and all its restore points invisible
     Drop(DropArgs),
-    /// Make a vault, or show what one holds
+    /// Make, show, copy or recover a vault
     #[command(subcommand)]
     Vault(VaultVerb),
     /// Load CSV, JSON lines or Parquet files into a table
@@ -153,6 +153,15 @@ pub struct BackupArgs {
     /// Rows a segment aims at, a power of two; for a table's first base
     #[arg(long, value_name = "N", value_parser = crate::values::segment_rows)]
     pub segment_rows: Option<u32>,
+    /// How many of several targets must stand: `all`, or a number
+    #[arg(long, value_name = "N")]
+    pub require: Option<api::Require>,
+    /// Lock what the point needs for so long, where the bucket has object lock: 30d, 12h, 1y; none ends it
+    #[arg(long, value_name = "TIME")]
+    pub retain_for: Option<RetainFor>,
+    /// How firmly it is locked: compliance, which nobody can end early, or governance
+    #[arg(long, value_name = "MODE")]
+    pub retain_mode: Option<LockMode>,
     /// Show the plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -317,6 +326,21 @@ pub enum VaultVerb {
         /// Its URL or folder; DIR/vault where none is given
         #[arg(value_name = "URL")]
         url: Option<String>,
+    },
+    /// Copy a vault to another place, or bring an earlier copy up to date
+    Copy {
+        /// The vault's URL or folder
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// An empty place, or an earlier copy
+        #[arg(value_name = "TO")]
+        to: String,
+    },
+    /// Bring back deleted and replaced objects from the versions that the place keeps
+    Recover {
+        /// The vault's URL
+        #[arg(value_name = "URL")]
+        url: String,
     },
 }
 

@@ -4,6 +4,9 @@
 //! mistake never silently changes what is backed up. Secrets stay where the file points to until a store is opened.
 
 use crate::error::CliError;
+use crate::values::RetainFor;
+use keepfast_engine::api::Require;
+use keepfast_model::LockMode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +23,38 @@ pub struct Config {
     /// Stores by name.
     #[serde(default)]
     pub stores: BTreeMap<String, StoreConfig>,
+    /// What holds for every backup whose command does not say otherwise.
+    #[serde(default)]
+    pub backup: BackupConfig,
+}
+
+/// What holds for every backup whose command does not say otherwise.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupConfig {
+    /// How many of several targets must stand: `"all"`, or a number.
+    #[serde(default, deserialize_with = "require")]
+    pub require: Require,
+    /// How long points stay locked, such as `"30d"`.
+    #[serde(default)]
+    pub retain_for: Option<RetainFor>,
+    /// How firmly: `"compliance"` or `"governance"`.
+    #[serde(default)]
+    pub retain_mode: LockMode,
+}
+
+fn require<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Require, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "require is \"all\" or a number")]
+    enum Given {
+        Number(u32),
+        Text(String),
+    }
+    let text = match Given::deserialize(deserializer)? {
+        Given::Number(n) => n.to_string(),
+        Given::Text(text) => text,
+    };
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// One declared store.

@@ -45,6 +45,25 @@ pub fn segment_rows(text: &str) -> Result<u32, String> {
     }
 }
 
+/// How long a point stays locked; none inside means not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetainFor(pub Option<jiff::SignedDuration>);
+
+impl std::str::FromStr for RetainFor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        keepfast_model::retention_time(text).map(Self).map_err(|valid| format!("it is {valid}"))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for RetainFor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Reads the character between values of a CSV file; `\t` is a tab.
 ///
 /// # Errors

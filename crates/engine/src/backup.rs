@@ -43,7 +43,8 @@ impl Engine {
         async move {
             let (destinations, source) = self.check_backup(request).await?;
             let started = Instant::now();
-            let mut outcome = BackupOutcome::default();
+            let required = request.require.of(destinations.len());
+            let mut outcome = BackupOutcome { required, ..BackupOutcome::default() };
             let alone = destinations.len() == 1;
             for (destination, to) in destinations.iter().zip(&request.to) {
                 let done = match destination {
@@ -75,6 +76,10 @@ impl Engine {
         started: Instant,
     ) -> Result<BackupReport> {
         let vault = self.open_vault_to_write(place.vault.as_deref()).await?;
+        let vault = match request.retain {
+            Some(retain) => vault.retaining(retain).await?,
+            None => vault,
+        };
         let backup = backup_name(place, source)?;
         let fingerprint = fingerprint(request, &backup, source);
         let resumed = Run::resume(self, &vault, &fingerprint, source).await?;
@@ -92,7 +97,7 @@ impl Engine {
         match result {
             Ok(report) => {
                 cut.release().await?;
-                run.sweep(&vault).await?;
+                run.sweep_committed(self, &vault).await?;
                 Ok(report)
             }
             // The cut and the finished tasks wait for the same command.
@@ -179,6 +184,7 @@ impl Engine {
             tables: written.iter().map(|w| w.point.clone()).collect(),
             elapsed_ms: started.elapsed().as_millis() as u64,
             program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+            lock: None,
         };
         self.options.progress.stage("commit", None);
         let at = point.cut.clone();

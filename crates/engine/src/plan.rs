@@ -245,6 +245,12 @@ impl Engine {
             });
         }
         check_segment_rows(request.segment_rows)?;
+        if request.require.of(destinations.len()) > destinations.len() {
+            return Err(EngineError::Usage {
+                what: "require".into(),
+                reason: format!("more targets must stand than the {} that are named", destinations.len()),
+            });
+        }
         let source = self.find_tables(&request.tables).await?;
         Ok((destinations, source))
     }

@@ -7,9 +7,11 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::plan::Source;
 use keepfast_model::RunId;
+use keepfast_objects::ObjectsError;
 use keepfast_store::OpenCut;
-use keepfast_vault::Vault;
+use keepfast_vault::{Vault, VaultError};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// One run of a command over one vault.
@@ -61,7 +63,14 @@ impl Run {
         source: &Source,
     ) -> Result<Option<Resumable>> {
         let mut newest: Option<(jiff::Timestamp, RunId, serde_json::Value)> = None;
-        for (run, _) in vault.staged_runs().await? {
+        let staged = vault.staged_runs().await?;
+        if staged.is_empty() {
+            return Ok(None);
+        }
+        // Who may only add leaves what a run staged. A run that made its point is over: its cut is of the past.
+        let log = vault.log().await?;
+        let over: HashSet<&RunId> = log.all_points().map(|p| &p.run).collect();
+        for (run, _) in staged.into_iter().filter(|(run, _)| !over.contains(run)) {
             // A plan that cannot be read is not ours to go on with.
             let Ok(Some(plan)) = vault.plan::<Plan>(&run).await else { continue };
             let (Some(cut), false) = (plan.cut, alive(&plan.host, plan.process)) else { continue };
@@ -76,6 +85,18 @@ impl Run {
                 engine.options.progress.note(&format!("the interrupted backup starts anew: {error}"));
                 Ok(None)
             }
+        }
+    }
+
+    /// Removes what a run left that made its point. Who may not delete leaves it to somebody who may.
+    pub async fn sweep_committed(&self, engine: &Engine, vault: &Vault) -> Result<()> {
+        match vault.sweep_run(&self.id).await {
+            Ok(_) => Ok(()),
+            Err(VaultError::Objects(e @ ObjectsError::Denied { .. })) => {
+                engine.options.progress.note(&format!("temporary objects stay in the vault: {e}"));
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -72,7 +72,10 @@ impl Engine {
         report.points = checked.points;
         report.damage.extend(checked.damage.into_iter().map(|d| DamageReport {
             object: d.path,
-            what: d.what.to_string(),
+            what: match d.kept_versions {
+                0 => d.what.to_string(),
+                n => format!("{}; the place keeps {n} earlier versions (`keepfast vault recover`)", d.what),
+            },
             tables: d.tables.iter().map(ToString::to_string).collect(),
             points: d.points.iter().map(ToString::to_string).collect(),
         }));

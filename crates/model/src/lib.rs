@@ -13,6 +13,7 @@ pub mod digest;
 pub mod error;
 pub mod ids;
 pub mod key;
+pub mod lock;
 pub mod name;
 pub mod partition;
 pub mod point;
@@ -26,6 +27,7 @@ pub use digest::{Digest, RowHasher, RowHashes};
 pub use error::{Class, Code, Coded, ModelError};
 pub use ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, ShardId, TableId, VaultId};
 pub use key::{KeyBytes, KeyRange, encode_keys};
+pub use lock::{LockMode, PointLock, retention_time};
 pub use name::{BackupName, PointId, TableName};
 pub use partition::Partition;
 pub use point::{

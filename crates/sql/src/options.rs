@@ -4,6 +4,8 @@
 
 use crate::error::{SqlError, TextPosition, without_secrets};
 use crate::parser::Cursor;
+use jiff::SignedDuration;
+use keepfast_model::{LockMode, retention_time};
 use serde::{Deserialize, Serialize};
 use sqlparser::tokenizer::{Token, Word};
 use std::fmt;
@@ -158,6 +160,12 @@ pub struct BackupOptions {
     pub segment_rows: Option<u32>,
     /// `threads = n`: partitions read at the same time, 1 to 1,024.
     pub threads: Option<NonZeroUsize>,
+    /// `require = all | n`: how many targets must stand; none inside means all.
+    pub require: Option<Option<NonZeroUsize>>,
+    /// `retain_for = '30d' | none`: how long points stay locked; none inside means not at all.
+    pub retain_for: Option<Option<SignedDuration>>,
+    /// `retain_mode = compliance | governance`
+    pub retain_mode: Option<LockMode>,
 }
 
 /// `WITH (…)` of a restore. None means: not stated.
@@ -169,7 +177,7 @@ pub struct RestoreOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-const BACKUP_KEYS: &str = "mode, encrypt, certify, segment_rows, threads";
+const BACKUP_KEYS: &str = "mode, encrypt, certify, segment_rows, threads, require, retain_for, retain_mode";
 const RESTORE_KEYS: &str = "if_exists, threads";
 
 impl Cursor<'_> {
@@ -186,6 +194,14 @@ impl Cursor<'_> {
                 "certify" => given.read(&mut options.certify)?,
                 "segment_rows" => given.read_with(&mut options.segment_rows, segment_rows)?,
                 "threads" => given.read_with(&mut options.threads, threads)?,
+                "require" => given.read_with(&mut options.require, require)?,
+                "retain_for" => given.read_with(&mut options.retain_for, |text| {
+                    retention_time(text).map_err(|valid| OptionValueError { text: text.to_owned(), valid })
+                })?,
+                "retain_mode" => given.read_with(&mut options.retain_mode, |text| {
+                    let valid = "compliance or governance";
+                    text.parse().map_err(|_| OptionValueError { text: text.to_owned(), valid })
+                })?,
                 _ => return Err(given.unknown(BACKUP_KEYS)),
             }
         }
@@ -294,6 +310,14 @@ fn segment_rows(text: &str) -> Result<u32, OptionValueError> {
         .ok()
         .filter(|n: &u32| n.is_power_of_two() && (1 << 10..=1 << 24).contains(n))
         .ok_or_else(|| OptionValueError { text: text.to_owned(), valid })
+}
+
+fn require(text: &str) -> Result<Option<NonZeroUsize>, OptionValueError> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(None);
+    }
+    let valid = "all, or a number from 1";
+    text.parse().map(Some).map_err(|_| OptionValueError { text: text.to_owned(), valid })
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, OptionValueError> {

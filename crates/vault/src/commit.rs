@@ -6,6 +6,7 @@
 
 use crate::error::VaultError;
 use crate::keys::FIRST_GENERATION;
+use crate::lock::Locking;
 use crate::log::{Log, LogLine, NO_PREVIOUS, NewLine};
 use crate::marker::FORMAT;
 use crate::vault::Vault;
@@ -68,7 +69,7 @@ impl Vault {
         self.target().sync().await?;
         self.compare_sizes(&written).await?;
         let mut compared = written.len();
-        let (line, bytes) = loop {
+        let (line, bytes, locking) = loop {
             let log = self.log().await?;
             records = check.revalidate(&log, records).await?;
             refuse_contradictions(&records)?;
@@ -76,6 +77,10 @@ impl Vault {
                 self.store_condemned_anew(&log, &mut records, &mut written).await?;
                 self.compare_sizes(&written[compared..]).await?;
                 compared = written.len();
+            }
+            let locking = self.locking_of(&log, &records);
+            if let Some(locking) = locking {
+                self.lock_needs(locking, &log, &mut records).await?;
             }
             let mut all = records.clone();
             if !log.keys().contains_key(&FIRST_GENERATION) {
@@ -88,7 +93,7 @@ impl Vault {
             if self.create_record(seq, &bytes).await? {
                 let stored = Hash256::of(&bytes);
                 let size = bytes.len() as u64;
-                break (LogLine { seq, prev, at, records: all, stored, bytes: size }, bytes);
+                break (LogLine { seq, prev, at, records: all, stored, bytes: size }, bytes, locking);
             }
         };
         let seq = line.seq;
@@ -97,7 +102,11 @@ impl Vault {
         } else if seq == LogSeq(1) {
             self.keep_log(&Log::empty(self.url()).followed_by(vec![line]));
         }
-        match self.confirm(seq, &bytes, &written).await {
+        let confirmed = match self.confirm(seq, &bytes, &written).await {
+            Ok(()) => self.lock_committed(locking, seq).await,
+            Err(e) => Err(e),
+        };
+        match confirmed {
             Ok(()) => Ok(seq),
             Err((path, source)) => Err(VaultError::Unconfirmed { seq, path, source: source.into() }),
         }
@@ -138,6 +147,14 @@ impl Vault {
             VaultError::Incomplete { ref path, .. } => (path.clone(), e),
             e => (self.url().to_owned(), e),
         })
+    }
+
+    /// Locks a record that stands.
+    async fn lock_committed(&self, locking: Option<Locking>, seq: LogSeq) -> Result<(), (String, VaultError)> {
+        match locking {
+            Some(locking) => self.lock_record(locking, seq).await.map_err(|e| (self.url().to_owned(), e)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses objects that are missing or have another size.

@@ -14,9 +14,11 @@ pub mod delta;
 pub mod environment;
 pub mod error;
 pub mod layout;
+pub mod lock;
 pub mod log;
 pub mod objects;
 pub mod prune;
+pub mod recover;
 pub mod staging;
 pub mod vault;
 
@@ -32,7 +34,9 @@ pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
 pub use keepfast_objects::Put;
+pub use lock::Retain;
 pub use log::{AsOf, Hold, Log, LogLine, Point};
+pub use recover::{RecoverReport, recover};
 pub use vault::{CreateOptions, Vault};
 
 /// The result of this crate's calls.

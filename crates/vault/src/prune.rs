@@ -30,7 +30,9 @@ impl Revalidate for Dropping<'_> {
         if points.is_empty() {
             log.resolve(self.backup, crate::log::AsOf::Latest)?;
         }
-        refuse_held(log, self.backup, &points, self.vault.environment().clock.now())?;
+        let now = self.vault.environment().clock.now();
+        refuse_held(log, self.backup, &points, now)?;
+        crate::lock::refuse_locked(points.iter().copied(), now)?;
         let mut condemned = BTreeSet::new();
         for point in &points {
             condemned.extend(self.vault.objects_of(point).await?);
@@ -100,8 +102,9 @@ impl Vault {
     /// them once `grace` has passed. Works on a damaged backup too.
     ///
     /// # Errors
-    /// [`VaultError::NoBackup`], [`VaultError::Held`]; otherwise as [`Self::commit`].
+    /// [`VaultError::NoBackup`], [`VaultError::Held`], [`VaultError::Locked`]; otherwise as [`Self::commit`].
     pub async fn drop_backup(&self, backup: &BackupName, grace: SignedDuration) -> Result<LogSeq> {
+        self.refuse_without_delete().await?;
         let log = self.log().await?;
         let tables: BTreeSet<TableId> =
             log.points(backup).flat_map(|p| p.tables.iter().map(|t| t.id.clone())).collect();
@@ -115,6 +118,15 @@ impl Vault {
             }
         }
         Ok(seq)
+    }
+
+    /// Refuses credentials that may not delete, before anything is condemned that they could not remove.
+    ///
+    /// # Errors
+    /// [`keepfast_objects::ObjectsError::Denied`] as [`VaultError::Objects`].
+    pub async fn refuse_without_delete(&self) -> Result<()> {
+        let nothing = format!("{}/{}", layout::STAGING, self.environment().random_id()?);
+        Ok(self.target().delete(&nothing).await?)
     }
 
     /// Keeps a point, or a whole backup, from being dropped or pruned. Returns the hold's id.

@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::output::{human, rows};
 use damage::{Damage, largest_segment};
 use keepfast_engine::api::{
-    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, RestoreRequest, TableSet,
+    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, Require, RestoreRequest, TableSet,
     VerifyReport, VerifyRequest,
 };
 use keepfast_engine::{Outcome, StoreResolver, StoreSpec};
@@ -270,6 +270,8 @@ impl Demo<'_> {
             certify: Certify::Sample,
             encrypt: None,
             segment_rows: None,
+            require: Require::All,
+            retain: None,
         };
         let mut outcome = self.app.engine().backup(&request).await?;
         if let Some((_, error)) = outcome.failed.pop() {

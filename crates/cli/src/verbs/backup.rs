@@ -5,9 +5,15 @@ use crate::args::BackupArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{backup_json, statements::targets_exit};
-use keepfast_engine::api::{BackupRequest, TableSet};
+use crate::values::RetainFor;
+use keepfast_engine::api::{BackupRequest, Retain, TableSet};
 
 pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
+    let mode = args.retain_mode.unwrap_or(app.config.backup.retain_mode);
+    let retain = args.retain_for.or(app.config.backup.retain_for).map(|RetainFor(time)| match time {
+        Some(time) => Retain::For { time, mode },
+        None => Retain::Nothing,
+    });
     let request = BackupRequest {
         tables: args.database.map_or(TableSet::Tables(args.tables), TableSet::Database),
         to: args.to,
@@ -16,6 +22,8 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         certify: args.certify.into(),
         encrypt: args.encrypt,
         segment_rows: args.segment_rows,
+        require: args.require.unwrap_or(app.config.backup.require),
+        retain,
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());
     if args.dry_run {

@@ -73,6 +73,8 @@ impl Harness {
             certify,
             encrypt: None,
             segment_rows: Some(256),
+            require: Require::All,
+            retain: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }
