@@ -4,16 +4,26 @@
 //! server and finds none says `SKIPPED` and is counted so. Everything stands in one private folder, listens on the
 //! loopback address with a password of its own, and is stopped by the id of its process, also when a test failed.
 
+pub mod azurite;
 pub mod go;
 pub mod minio;
 pub mod process;
 
 #[cfg(feature = "client")]
+pub mod azure;
+#[cfg(feature = "client")]
 pub mod s3;
 
+pub use azurite::Azurite;
 pub use minio::Minio;
 
-/// The server's URL.
+/// The Azure server's URL, with the account.
+pub const AZURE_URL: &str = "KEEPFAST_TEST_AZURE";
+/// Its account.
+pub const AZURE_ACCOUNT: &str = "KEEPFAST_TEST_AZURE_ACCOUNT";
+/// The account's key.
+pub const AZURE_KEY: &str = "KEEPFAST_TEST_AZURE_KEY";
+/// The S3 server's URL.
 pub const S3_URL: &str = "KEEPFAST_TEST_S3";
 /// Its user.
 pub const S3_USER: &str = "KEEPFAST_TEST_S3_USER";

@@ -67,7 +67,8 @@ impl Rights {
             objects.extend(["s3:PutObjectRetention", "s3:GetObjectRetention", "s3:GetObjectVersion"]);
             buckets.extend(["s3:GetBucketObjectLockConfiguration", "s3:ListBucketVersions"]);
         }
-        let list = |actions: &[&str]| actions.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(",");
+        let list =
+            |actions: &[&str]| actions.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(",");
         format!(
             "{{\"Version\":\"2012-10-17\",\"Statement\":[\
              {{\"Effect\":\"Allow\",\"Action\":[{}],\"Resource\":[\"arn:aws:s3:::{bucket}\"]}},\

@@ -148,7 +148,11 @@ async fn of_many_writers_exactly_one_wins(check: Check<'_>) -> Result<(), Confor
         let [winner] = winners.as_slice() else {
             return check.broken(format!("{} of {WRITERS} writers won", winners.len()));
         };
-        check.equal("what stands", check.ok(check.place.get(name).await)?, text(&format!("writer {winner}")))?;
+        check.equal(
+            "what stands",
+            check.ok(check.place.get(name).await)?,
+            text(&format!("writer {winner}")),
+        )?;
     }
     check.clear().await
 }
@@ -192,8 +196,7 @@ async fn listings_are_complete_and_can_start_after_a_name(check: Check<'_>) -> R
         .buffer_unordered(16);
     check.ok(puts.try_collect::<Vec<_>>().await)?;
     check.ok(check.place.put_new("logs/other", text("not in the folder")).await)?;
-    let listed: Vec<String> =
-        check.ok(check.place.list("log").await)?.into_iter().map(|o| o.path).collect();
+    let listed: Vec<String> = check.ok(check.place.list("log").await)?.into_iter().map(|o| o.path).collect();
     check.equal("the listing", listed, names.clone())?;
     let mut after: Vec<String> = check
         .ok(check.place.list_after("log", &names[OBJECTS - 3]).try_collect::<Vec<_>>().await)?
@@ -228,9 +231,7 @@ async fn the_probe_passes_and_leaves_nothing(check: Check<'_>) -> Result<(), Con
 }
 
 async fn what_is_not_there_is_not_found(check: Check<'_>) -> Result<(), ConformanceError> {
-    for result in
-        [check.place.get("no/such").await.map(drop), check.place.hash("no/such").await.map(drop)]
-    {
+    for result in [check.place.get("no/such").await.map(drop), check.place.hash("no/such").await.map(drop)] {
         match result {
             Err(ObjectsError::NotFound { .. }) => {}
             other => return check.broken(format!("reading it gives {other:?}")),

@@ -147,6 +147,12 @@ fn azure(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String>
         let key: AzureConfigKey = name.parse().map_err(|_| unknown(name))?;
         builder = builder.with_config(key, value);
     }
+    if let Some(endpoint) = builder.get_config_value(&AzureConfigKey::Endpoint) {
+        let asked_for = builder
+            .get_config_value(&AzureConfigKey::Client(ClientConfigKey::AllowHttp))
+            .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        builder = builder.with_allow_http(allows_http(&endpoint, asked_for)?);
+    }
     let key = AzureConfigKey::Client(ClientConfigKey::Timeout);
     if builder.get_config_value(&key).is_none() {
         builder = builder.with_config(key, REQUEST_TIMEOUT);
@@ -179,7 +185,7 @@ fn allows_http(endpoint: &str, asked_for: bool) -> Result<bool, String> {
     match here || asked_for {
         true => Ok(true),
         false => Err(format!(
-            "the endpoint {} is not encrypted; use https://, or allow it with AWS_ALLOW_HTTP=true",
+            "the endpoint {} is not encrypted; use https://, or allow it with AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true",
             display(&url)
         )),
     }

@@ -359,13 +359,22 @@ impl Target {
     /// [`ObjectsError::Overwrites`], or why the place cannot be written at all.
     pub async fn probe(&self, run: &str) -> Result<(), ObjectsError> {
         let name = format!("staging/{run}/probe");
-        let first = self.put_new(&name, Bytes::from(format!("{run} first"))).await?;
+        let first = match self.put_new(&name, Bytes::from(format!("{run} first"))).await {
+            // A folder is made at the first write; a bucket is not.
+            Err(ObjectsError::NotFound { .. }) => {
+                let reason = "there is no such bucket or container; make it first".to_owned();
+                return Err(ObjectsError::Location { location: self.url.clone(), reason });
+            }
+            other => other?,
+        };
         let second = self.put_new(&name, Bytes::from(format!("{run} second"))).await;
         let kept = self.get(&name).await;
         match self.delete(&name).await {
             Ok(()) => {}
             // Credentials that may only add are enough; somebody who may delete sweeps it later.
-            Err(e @ ObjectsError::Denied { .. }) => tracing::warn!(error = %e, "the probe of the place stays there"),
+            Err(e @ ObjectsError::Denied { .. }) => {
+                tracing::warn!(error = %e, "the probe of the place stays there")
+            }
             Err(e) => return Err(e),
         }
         let kept = kept.is_ok_and(|bytes| bytes == format!("{run} first").as_bytes());

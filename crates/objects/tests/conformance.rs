@@ -2,6 +2,7 @@
 
 use keepfast_objects::conformance::{ConformanceError, check_target};
 use keepfast_objects::{Target, open_target, open_target_with};
+use keepfast_testbed::azure::azure_or_skip;
 use keepfast_testbed::s3::server_or_skip;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -32,6 +33,14 @@ async fn s3_keeps_every_promise_of_a_target() {
             assert_eq!(check_target(&target, "suite").await.unwrap(), 11, "{target}, lock {lock}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn azure_keeps_every_promise_of_a_target() {
+    let Some(azure) = azure_or_skip("azure_keeps_every_promise_of_a_target") else { return };
+    let container = azure.new_container("conformance").await;
+    let target = open_target_with(&format!("az://{container}/a/b"), &azure.settings()).unwrap();
+    assert_eq!(check_target(&target, "suite").await.unwrap(), 11);
 }
 
 #[tokio::test]

@@ -36,10 +36,7 @@ async fn a_locked_version_survives_a_thief_with_all_rights_and_can_be_read() {
     assert_eq!(s3.overwrite(&bucket, "vault/log/1", "forged".into()).await.status, 200);
     let versions = target.versions("log/").await.unwrap();
     let kinds: Vec<_> = versions.iter().map(|(n, v)| (n.as_str(), v.latest, v.deletion, v.bytes)).collect();
-    assert_eq!(
-        kinds,
-        [("log/1", true, false, 6), ("log/1", false, true, 0), ("log/1", false, false, 7)]
-    );
+    assert_eq!(kinds, [("log/1", true, false, 6), ("log/1", false, true, 0), ("log/1", false, false, 7)]);
     let genuine = &versions[2].1.id;
     let refused = s3.delete_version(&bucket, "vault/log/1", genuine).await;
     assert!(refused.status == 403 || refused.status == 400, "{refused:?}");

@@ -150,7 +150,11 @@ impl Vault {
     }
 
     /// Locks a record that stands.
-    async fn lock_committed(&self, locking: Option<Locking>, seq: LogSeq) -> Result<(), (String, VaultError)> {
+    async fn lock_committed(
+        &self,
+        locking: Option<Locking>,
+        seq: LogSeq,
+    ) -> Result<(), (String, VaultError)> {
         match locking {
             Some(locking) => self.lock_record(locking, seq).await.map_err(|e| (self.url().to_owned(), e)),
             None => Ok(()),

@@ -83,12 +83,7 @@ impl Vault {
     }
 
     /// Locks what the point needs and the log before it, and lets the point say so.
-    pub(crate) async fn lock_needs(
-        &self,
-        locking: Locking,
-        log: &Log,
-        records: &mut [Record],
-    ) -> Result<()> {
+    pub(crate) async fn lock_needs(&self, locking: Locking, log: &Log, records: &mut [Record]) -> Result<()> {
         let Some(point) = records.iter_mut().find_map(|r| match r {
             Record::Point(point) => Some(point),
             _ => None,

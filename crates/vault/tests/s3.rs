@@ -54,7 +54,9 @@ async fn a_vault_in_a_bucket_lives_as_one_in_a_folder_does() {
         for round in 0..3 {
             let changes: Vec<String> = (0..round).map(|n| format!("change {n}")).collect();
             let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
-            back_up(&vault, &name, &format!("run {round}"), &samples(&["one", "two"], &changes)).await.unwrap();
+            back_up(&vault, &name, &format!("run {round}"), &samples(&["one", "two"], &changes))
+                .await
+                .unwrap();
         }
         let again = Vault::open(target.clone()).await.unwrap();
         assert_eq!(again.id(), vault.id());
@@ -110,8 +112,7 @@ async fn locks(target: &Target) -> BTreeMap<String, Option<Timestamp>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_point_needs_is_locked_and_a_base_as_long_as_the_changes_on_it() {
-    let Some(s3) =
-        server_or_skip("what_a_point_needs_is_locked_and_a_base_as_long_as_the_changes_on_it")
+    let Some(s3) = server_or_skip("what_a_point_needs_is_locked_and_a_base_as_long_as_the_changes_on_it")
     else {
         return;
     };
@@ -197,7 +198,8 @@ async fn rob(s3: &S3, bucket: &str, target: &Target) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_thief_with_all_rights_cannot_destroy_what_is_locked_and_it_is_recovered() {
-    let Some(s3) = server_or_skip("a_thief_with_all_rights_cannot_destroy_what_is_locked_and_it_is_recovered")
+    let Some(s3) =
+        server_or_skip("a_thief_with_all_rights_cannot_destroy_what_is_locked_and_it_is_recovered")
     else {
         return;
     };

@@ -15,8 +15,8 @@ use crate::exit::Exit;
 use crate::output::{human, rows};
 use damage::{Damage, largest_segment};
 use keepfast_engine::api::{
-    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, Require, RestoreRequest, TableSet,
-    VerifyReport, VerifyRequest,
+    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, Require, RestoreRequest,
+    TableSet, VerifyReport, VerifyRequest,
 };
 use keepfast_engine::{Outcome, StoreResolver, StoreSpec};
 use keepfast_model::{ProofKind, Selection, TableName, WriteMode};

@@ -8,6 +8,7 @@ mod interrupt;
 mod pages;
 mod real_input;
 mod run;
+mod s3;
 mod selection;
 mod seven;
 mod shell;

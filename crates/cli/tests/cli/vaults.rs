@@ -111,7 +111,9 @@ fn a_backup_stands_when_as_many_targets_stand_as_are_required() {
     assert_eq!(folder.run(&targets[..6]).code, 0);
     let sql = "BACKUP TABLE example TO 'here', './plain#b' WITH (require = 1)";
     assert_eq!(folder.run(&["sql", "-c", sql]).code, 0);
-    assert!(folder.fails(1, &["backup", "example", "--to", "here", "--retain-for", "30d"]).contains("KF0271"));
+    assert!(
+        folder.fails(1, &["backup", "example", "--to", "here", "--retain-for", "30d"]).contains("KF0271")
+    );
     folder.fails(2, &["backup", "example", "--to", "here", "--retain-for", "soon"]);
 }
 

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AwsAuthorizer};
-use object_store::client::{
-    HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector,
-};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
 use object_store::path::Path;
 use object_store::signer::Signer;
 use object_store::{ClientOptions, Error, HeaderValue};
@@ -112,7 +110,8 @@ impl Client {
     }
 
     async fn send_once(&self, request: &Request<'_>) -> object_store::Result<Answer> {
-        let invalid = |e: &dyn std::fmt::Display| Error::Generic { store: STORE, source: e.to_string().into() };
+        let invalid =
+            |e: &dyn std::fmt::Display| Error::Generic { store: STORE, source: e.to_string().into() };
         let url = format!("{}?{}", self.url(request.path).await?, request.query);
         let mut http = HttpRequest::new(HttpRequestBody::from(request.body.clone()));
         *http.method_mut() = request.method.parse().map_err(|e| invalid(&e))?;
@@ -182,7 +181,8 @@ mod tests {
 
     #[test]
     fn base64_pads_as_everybody_does() {
-        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (plain, coded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }

@@ -134,7 +134,10 @@ mod tests {
         let entry = "<Key>v/log/1.json</Key><VersionId>abc</VersionId><IsLatest>false</IsLatest>\
             <LastModified>2026-01-02T03:04:05.000Z</LastModified><Size>7</Size>";
         let read = version(entry, false).expect("an entry");
-        assert_eq!((read.path.as_ref(), read.id.as_str(), read.bytes, read.latest), ("v/log/1.json", "abc", 7, false));
+        assert_eq!(
+            (read.path.as_ref(), read.id.as_str(), read.bytes, read.latest),
+            ("v/log/1.json", "abc", 7, false)
+        );
         assert!(version(&entry.replace("<Size>7</Size>", ""), false).is_none());
         assert!(version(&entry.replace("<Size>7</Size>", ""), true).is_some());
     }

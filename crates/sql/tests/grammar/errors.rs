@@ -137,10 +137,7 @@ fn options_name_the_key_its_place_and_what_is_valid() {
             "option 'encrypt' takes none, full or columns:a,b, not 'columns:a,A', at line 1, column 40",
         ),
         ("certify = some", "option 'certify' takes sample or full, not 'some', at line 1, column 40"),
-        (
-            "require = 0",
-            "option 'require' takes all, or a number from 1, not '0', at line 1, column 40",
-        ),
+        ("require = 0", "option 'require' takes all, or a number from 1, not '0', at line 1, column 40"),
         (
             "retain_for = '30'",
             "option 'retain_for' takes a number with h, d, w or y, at most 100y, or none, not '30', at line 1, column 43",
