@@ -1,6 +1,6 @@
 //! Azurite: Microsoft's own emulator of Azure Blob Storage, from npm.
 
-use crate::process::{Server, free_port, private_folder, random_word};
+use crate::process::{Server, free_port, full, private_folder, random_word};
 use crate::{AZURE_ACCOUNT, AZURE_KEY, AZURE_URL, Missing};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +23,7 @@ impl Azurite {
     /// # Errors
     /// [`Missing`] says why there is none.
     pub fn start(cache: &Path) -> Result<Self, Missing> {
+        let cache = &full(cache)?;
         let program = install(cache)?;
         let folder = private_folder(cache, "azurite-run")?;
         let port = free_port()?;

@@ -1,6 +1,6 @@
 //! MinIO: an S3 server with object lock, versions, policies and temporary credentials.
 
-use crate::process::{Server, free_port, private_folder, random_word};
+use crate::process::{Server, free_port, full, private_folder, random_word};
 use crate::{Missing, S3_PASSWORD, S3_URL, S3_USER, go};
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +24,7 @@ impl Minio {
     /// # Errors
     /// [`Missing`] says why there is none.
     pub fn start(cache: &Path) -> Result<Self, Missing> {
+        let cache = &full(cache)?;
         let program = go::install(cache, MODULE, VERSION)?;
         let folder = private_folder(cache, "minio-run")?;
         let port = free_port()?;

@@ -30,7 +30,11 @@ impl Server {
     /// [`Missing::Failed`] with the end of its log when it ends or does not listen.
     pub fn start(mut command: Command, folder: PathBuf, port: u16) -> Result<Self, Missing> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let failed = |why: String| Missing::Failed(format!("{name} does not start: {why}"));
+        let failed = |why: String| {
+            // Once there is a server it removes the folder itself.
+            let _ = std::fs::remove_dir_all(&folder);
+            Missing::Failed(format!("{name} does not start: {why}"))
+        };
         let log = folder.join("server.log");
         let output = File::create(&log).map_err(|e| failed(e.to_string()))?;
         let errors = output.try_clone().map_err(|e| failed(e.to_string()))?;
@@ -46,6 +50,7 @@ impl Server {
                 return Err(failed(e.to_string()));
             }
         };
+        let failed = |why: String| Missing::Failed(format!("{name} does not start: {why}"));
         let mut server = Self { child, folder, guard };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let start = Instant::now();
@@ -78,6 +83,14 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The folder's full path: a server is started in a folder of its own.
+///
+/// # Errors
+/// When the current folder is gone.
+pub fn full(folder: &Path) -> Result<PathBuf, Missing> {
+    std::path::absolute(folder).map_err(|e| Missing::Failed(format!("{}: {e}", folder.display())))
 }
 
 /// A new folder that only this user can enter.

@@ -82,7 +82,10 @@ impl Check<'_> {
         if found == expected {
             return Ok(());
         }
-        self.broken(format!("{what} is {found:?} instead of {expected:?}"))
+        // Listings and large objects are long.
+        let short = |value: String| value.chars().take(200).collect::<String>();
+        let (found, expected) = (short(format!("{found:?}")), short(format!("{expected:?}")));
+        self.broken(format!("{what} is {found} instead of {expected}"))
     }
 
     fn broken<T>(&self, what: impl Into<String>) -> Result<T, ConformanceError> {

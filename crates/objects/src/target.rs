@@ -309,6 +309,8 @@ impl Target {
             },
         };
         let full = self.full(folder);
+        // Servers may ignore where a listing is to start, as Azurite does.
+        let after = after.map(str::to_owned);
         let skip = match self.prefix.as_ref() {
             "" => 0,
             prefix => prefix.len() + 1,
@@ -325,7 +327,10 @@ impl Target {
                     e => Err(e),
                 },
             })
-            .try_filter_map(|info| async move { Ok(info) })
+            .try_filter_map(move |info| {
+                let wanted = info.filter(|i: &ObjectInfo| after.as_ref().is_none_or(|after| i.path > *after));
+                async move { Ok(wanted) }
+            })
             .boxed()
     }
 
