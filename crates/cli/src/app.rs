@@ -80,6 +80,7 @@ impl App {
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
+            defaults: self.config.backup.defaults(),
         })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::error::CliError;
 use crate::values::RetainFor;
-use keepfast_engine::api::Require;
+use keepfast_engine::api::{BackupDefaults, Require};
 use keepfast_model::LockMode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -41,6 +41,16 @@ pub struct BackupConfig {
     /// How firmly: `"compliance"` or `"governance"`.
     #[serde(default)]
     pub retain_mode: LockMode,
+}
+
+impl BackupConfig {
+    /// As the engine takes it.
+    pub fn defaults(&self) -> BackupDefaults {
+        BackupDefaults {
+            require: self.require,
+            retain: self.retain_for.map(|time| time.with(self.retain_mode)),
+        }
+    }
 }
 
 fn require<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Require, D::Error> {

@@ -1,8 +1,8 @@
 //! Values that arguments are read into: sizes, segment sizes, and the ways to name a restore point.
 
 use keepfast_engine::EngineError;
-use keepfast_engine::api::AsOf;
-use keepfast_model::{LogSeq, PointId};
+use keepfast_engine::api::{AsOf, Retain};
+use keepfast_model::{LockMode, LogSeq, PointId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -49,7 +49,17 @@ pub fn segment_rows(text: &str) -> Result<u32, String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetainFor(pub Option<jiff::SignedDuration>);
 
-impl std::str::FromStr for RetainFor {
+impl RetainFor {
+    /// As the engine takes it.
+    pub fn with(self, mode: LockMode) -> Retain {
+        match self.0 {
+            Some(time) => Retain::For { time, mode },
+            None => Retain::Nothing,
+        }
+    }
+}
+
+impl FromStr for RetainFor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -59,7 +69,7 @@ impl std::str::FromStr for RetainFor {
 
 impl<'de> serde::Deserialize<'de> for RetainFor {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }

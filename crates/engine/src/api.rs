@@ -61,10 +61,30 @@ pub struct BackupRequest {
     pub encrypt: Option<String>,
     /// Rows a segment aims at, a power of two; only for a table's first base.
     pub segment_rows: Option<u32>,
-    /// How many of the targets must stand for the backup to have succeeded.
-    pub require: Require,
-    /// How long what the point needs stays locked; none given means as before.
+    /// How many of the targets must stand for the backup to have succeeded; none given means the default.
+    pub require: Option<Require>,
+    /// How long what the point needs stays locked; none given means the default, and without one as before.
     pub retain: Option<Retain>,
+}
+
+/// What holds for backups that do not say otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackupDefaults {
+    /// How many of several targets must stand; of fewer targets all.
+    pub require: Require,
+    /// How long what points need stays locked; none means as before.
+    pub retain: Option<Retain>,
+}
+
+impl BackupRequest {
+    /// How many of its targets must stand.
+    pub(crate) fn required(&self, defaults: &BackupDefaults) -> usize {
+        let targets = self.to.len();
+        match self.require {
+            Some(require) => require.of(targets),
+            None => defaults.require.of(targets).min(targets),
+        }
+    }
 }
 
 /// How many targets of a backup must stand.

@@ -43,7 +43,7 @@ impl Engine {
         async move {
             let (destinations, source) = self.check_backup(request).await?;
             let started = Instant::now();
-            let required = request.require.of(destinations.len());
+            let required = request.required(&self.options.defaults);
             let mut outcome = BackupOutcome { required, ..BackupOutcome::default() };
             let alone = destinations.len() == 1;
             for (destination, to) in destinations.iter().zip(&request.to) {
@@ -76,10 +76,7 @@ impl Engine {
         started: Instant,
     ) -> Result<BackupReport> {
         let vault = self.open_vault_to_write(place.vault.as_deref()).await?;
-        let vault = match request.retain {
-            Some(retain) => vault.retaining(retain).await?,
-            None => vault,
-        };
+        let vault = self.retaining(request, vault).await?;
         let backup = backup_name(place, source)?;
         let fingerprint = fingerprint(request, &backup, source);
         let resumed = Run::resume(self, &vault, &fingerprint, source).await?;
@@ -112,6 +109,23 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// The vault with the locks that were asked for. Beside a target that can lock, one of a kind that cannot goes
+    /// without, and that is said.
+    async fn retaining(&self, request: &BackupRequest, vault: Vault) -> Result<Vault> {
+        let Some(retain) = request.retain.or(self.options.defaults.retain) else { return Ok(vault) };
+        let elsewhere = |to: &String| {
+            let place = Place::parse(to).ok();
+            place.is_some_and(|p| self.can_lock(p.vault.as_deref()))
+        };
+        if vault.target().immutability().is_none() && request.to.iter().any(elsewhere) {
+            self.options
+                .progress
+                .note(&format!("{} cannot lock objects; the point there is not locked", vault.url()));
+            return Ok(vault);
+        }
+        Ok(vault.retaining(retain).await?)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub progress: Arc<dyn Progress>,
     /// Asks to stop.
     pub cancel: Cancel,
+    /// What holds for backups that do not say otherwise.
+    pub defaults: BackupDefaults,
 }
 
 /// Backup, restore, verification, difference and query over stores and vaults.

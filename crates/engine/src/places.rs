@@ -73,6 +73,11 @@ impl Engine {
             .await?)
     }
 
+    /// Whether a place is of a kind that can lock objects; nothing is asked of it.
+    pub(crate) fn can_lock(&self, vault: Option<&str>) -> bool {
+        open_target(&self.vault_location(vault)).is_ok_and(|target| target.immutability().is_some())
+    }
+
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
         let target = open_target(&self.vault_location(vault)).map_err(keepfast_vault::VaultError::from)?;

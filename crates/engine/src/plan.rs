@@ -245,7 +245,7 @@ impl Engine {
             });
         }
         check_segment_rows(request.segment_rows)?;
-        if request.require.of(destinations.len()) > destinations.len() {
+        if request.required(&self.options.defaults) > destinations.len() {
             return Err(EngineError::Usage {
                 what: "require".into(),
                 reason: format!("more targets must stand than the {} that are named", destinations.len()),

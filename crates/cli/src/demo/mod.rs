@@ -15,8 +15,8 @@ use crate::exit::Exit;
 use crate::output::{human, rows};
 use damage::{Damage, largest_segment};
 use keepfast_engine::api::{
-    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, Require, RestoreRequest,
-    TableSet, VerifyReport, VerifyRequest,
+    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, RestoreRequest, TableSet,
+    VerifyReport, VerifyRequest,
 };
 use keepfast_engine::{Outcome, StoreResolver, StoreSpec};
 use keepfast_model::{ProofKind, Selection, TableName, WriteMode};
@@ -270,7 +270,7 @@ impl Demo<'_> {
             certify: Certify::Sample,
             encrypt: None,
             segment_rows: None,
-            require: Require::All,
+            require: None,
             retain: None,
         };
         let mut outcome = self.app.engine().backup(&request).await?;

@@ -5,15 +5,19 @@ use crate::args::BackupArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{backup_json, statements::targets_exit};
-use crate::values::RetainFor;
-use keepfast_engine::api::{BackupRequest, Retain, TableSet};
+use keepfast_engine::api::{BackupRequest, TableSet};
 
 pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
-    let mode = args.retain_mode.unwrap_or(app.config.backup.retain_mode);
-    let retain = args.retain_for.or(app.config.backup.retain_for).map(|RetainFor(time)| match time {
-        Some(time) => Retain::For { time, mode },
-        None => Retain::Nothing,
-    });
+    let config = app.config.backup;
+    let retain = match (args.retain_for, args.retain_mode) {
+        (None, None) => None,
+        (time, mode) => {
+            let time = time.or(config.retain_for).ok_or_else(|| {
+                CliError::usage("--retain-mode says how firmly to lock; --retain-for says how long")
+            })?;
+            Some(time.with(mode.unwrap_or(config.retain_mode)))
+        }
+    };
     let request = BackupRequest {
         tables: args.database.map_or(TableSet::Tables(args.tables), TableSet::Database),
         to: args.to,
@@ -22,7 +26,7 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         certify: args.certify.into(),
         encrypt: args.encrypt,
         segment_rows: args.segment_rows,
-        require: args.require.unwrap_or(app.config.backup.require),
+        require: args.require,
         retain,
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());

@@ -138,6 +138,8 @@ fn what_is_retained_is_shown_kept_and_recovered_after_a_thief() {
     let backup = &format!("{vault}#b");
     folder.write("keepfast.toml", "[backup]\nretain_for = \"1d\"\n");
     desk.ok(&["backup", "example", "--to", backup]);
+    let both = desk.ok(&["backup", "example", "--to", backup, "local"]);
+    assert!(both.err.contains("cannot lock objects"), "{both:?}");
     let info = desk.json(&["vault", "info", vault]);
     assert_eq!(info["locks"]["place"], "on");
     assert!(info["locks"]["until"].is_string(), "{info}");

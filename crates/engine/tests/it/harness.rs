@@ -47,6 +47,7 @@ impl Harness {
             worker: None,
             progress: Arc::new(NoProgress),
             cancel: Cancel::default(),
+            defaults: BackupDefaults::default(),
         });
         Self { engine, store, folder }
     }
@@ -73,7 +74,7 @@ impl Harness {
             certify,
             encrypt: None,
             segment_rows: Some(256),
-            require: Require::All,
+            require: None,
             retain: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))

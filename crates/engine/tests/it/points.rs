@@ -88,7 +88,7 @@ async fn the_same_backup_to_two_vaults_gives_a_result_for_each() {
         certify: Certify::Full,
         encrypt: None,
         segment_rows: None,
-        require: Require::All,
+        require: None,
         retain: None,
     };
     let outcome = harness.engine.backup(&request).await.unwrap();
