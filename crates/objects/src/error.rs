@@ -116,6 +116,11 @@ impl ObjectsError {
             E::Generic { store: "S3", source } if source.to_string().contains("code: AccessDenied") => {
                 Self::Denied { what, path, source: strip(source) }
             }
+            E::Generic { store: "S3", source }
+                if source.to_string().contains("<Code>NoSuchBucket</Code>") =>
+            {
+                Self::Location { location: path, reason: "there is no such bucket; make it first".to_owned() }
+            }
             other => Self::of_cause(what, path, Box::new(other)),
         }
     }
