@@ -124,6 +124,7 @@ async fn point(vault: &Vault, backup: &BackupName) -> BackupPoint {
         tables: vec![table],
         elapsed_ms: 1,
         program: "keepfast".into(),
+        lock: None,
     }
 }
 

@@ -1,11 +1,40 @@
-//! All tests of all crates.
+//! All tests of all crates, with the servers that they need.
 
-use crate::steps::{Steps, run_tests};
+use crate::steps::{Outcome, Steps, run_tests};
 use crate::workspace::Workspace;
+use keepfast_testbed::{Azurite, Minio, Missing, cache_folder};
 
-/// Builds and runs them; a failing test does not stop the others.
+/// Builds and runs them; a failing test does not stop the others. Servers stop when the tests have ended.
 pub fn run(workspace: &Workspace, steps: &mut Steps) {
+    let cache = cache_folder(&workspace.release);
+    let minio = server(steps, "an S3 server for the tests", "MinIO", || Minio::start(&cache), Minio::id);
+    let azurite =
+        server(steps, "an Azure server for the tests", "Azurite", || Azurite::start(&cache), Azurite::id);
     steps.step("tests of all crates", |tests| {
-        run_tests(&mut workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]), tests)
+        let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        cargo.envs(minio.iter().flat_map(Minio::environment));
+        cargo.envs(azurite.iter().flat_map(Azurite::environment));
+        run_tests(&mut cargo, tests)
     });
+}
+
+/// Starts a server as a step of its own. Without the tools for it the step, and each test that needs it, is skipped.
+fn server<S>(
+    steps: &mut Steps,
+    step: &str,
+    name: &str,
+    start: impl FnOnce() -> Result<S, Missing>,
+    id: impl FnOnce(&S) -> u32,
+) -> Option<S> {
+    let mut server = None;
+    steps.step(step, |_| match start() {
+        Ok(started) => {
+            let id = id(&started);
+            server = Some(started);
+            Outcome::Passed(format!("{name}, process {id}"))
+        }
+        Err(Missing::Tool(why)) => Outcome::Skipped(why),
+        Err(Missing::Failed(why)) => Outcome::Failed(why),
+    });
+    server
 }

@@ -6,7 +6,9 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
-use keepfast_config::Config;
+use crate::values::RetainFor;
+use keepfast_config::{BackupConfig, Config};
+use keepfast_engine::api::{BackupDefaults, Require};
 use keepfast_engine::{Cancel, Engine, EngineOptions, Surroundings};
 use keepfast_keys::Credentials;
 use keepfast_vault::Environment;
@@ -19,7 +21,6 @@ pub struct App {
     /// Options of every verb.
     pub global: Global,
     /// The configuration.
-    #[allow(dead_code, reason = "stores read it; verbs of later stores will")]
     pub config: Config,
     /// Standard output.
     pub out: Output,
@@ -96,14 +97,17 @@ impl App {
             },
             progress: progress::choose(self.global.no_progress, self.global.verbose, self.out.json),
             cancel,
-            surroundings: Surroundings {
-                vault: Environment { credentials: self.credentials.clone(), ..Environment::default() },
-                ..Surroundings::default()
-            },
+            surroundings: Surroundings { vault: self.environment(), ..Surroundings::default() },
+            defaults: backup_defaults(&self.config.backup),
         })
     }
 
     /// A program with the arguments that make this one a worker over the same data.
+    /// What vaults are opened with.
+    pub fn environment(&self) -> Environment {
+        Environment { credentials: self.credentials.clone(), ..Environment::default() }
+    }
+
     fn worker_command(&self, program: &Path) -> Vec<String> {
         let mut command = vec![program.to_string_lossy().into_owned(), "--data".into()];
         command.push(absolute(&self.global.data));
@@ -134,4 +138,11 @@ fn absolute(path: &Path) -> String {
 /// Threads that compute: as many as asked for, else one a core.
 pub fn threads(global: &Global) -> usize {
     global.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
+fn backup_defaults(config: &BackupConfig) -> BackupDefaults {
+    BackupDefaults {
+        require: config.require.map_or(Require::All, |n| Require::AtLeast(n.get())),
+        retain: config.retain_for.map(|time| RetainFor(time).with(config.retain_mode)),
+    }
 }

@@ -3,12 +3,12 @@
 //! Everything here is checked before anything is opened; what is refused here ends with exit code 2. Value types
 //! (names, moments, sizes) are read by the crates that own them, so that SQL and the command line agree.
 
-use crate::values::{Memory, PointSelector};
+use crate::values::{Memory, PointSelector, RetainFor};
 use clap::builder::Styles;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use keepfast_engine::api;
 use keepfast_files::Format;
-use keepfast_model::TableName;
+use keepfast_model::{LockMode, TableName};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -102,7 +102,7 @@ pub enum Verb {
     Hold(HoldArgs),
     /// End a hold
     Release(ReleaseArgs),
-    /// Make a vault, or show what one holds
+    /// Make, show, copy or recover a vault
     #[command(subcommand)]
     Vault(VaultVerb),
     /// Say who can open a vault, or drop keys for good
@@ -171,6 +171,15 @@ pub struct BackupArgs {
     /// Parity against damage: 16+2 (of 16 segments and 2 parity files, any 2 can be lost), 10% or none; for a table's first base
     #[arg(long, value_name = "K+M")]
     pub parity: Option<keepfast_model::ParityChoice>,
+    /// How many of several targets must stand: `all`, or a number
+    #[arg(long, value_name = "N")]
+    pub require: Option<api::Require>,
+    /// Lock what the point needs for so long, where the bucket has object lock: 30d, 12h, 1y; none ends it
+    #[arg(long, value_name = "TIME")]
+    pub retain_for: Option<RetainFor>,
+    /// How firmly it is locked: compliance, which nobody can end early, or governance
+    #[arg(long, value_name = "MODE")]
+    pub retain_mode: Option<LockMode>,
     /// Show the plan and do nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -410,6 +419,21 @@ pub enum VaultVerb {
         /// Its URL or folder; DIR/vault where none is given
         #[arg(value_name = "URL")]
         url: Option<String>,
+    },
+    /// Copy a vault to another place, or bring an earlier copy up to date
+    Copy {
+        /// The vault's URL or folder
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// An empty place, or an earlier copy
+        #[arg(value_name = "TO")]
+        to: String,
+    },
+    /// Bring back deleted and replaced objects from the versions that the place keeps
+    Recover {
+        /// The vault's URL
+        #[arg(value_name = "URL")]
+        url: String,
     },
 }
 

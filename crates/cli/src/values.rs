@@ -1,8 +1,8 @@
 //! Values that arguments are read into: sizes, segment sizes, and the ways to name a restore point.
 
 use keepfast_engine::EngineError;
-use keepfast_engine::api::AsOf;
-use keepfast_model::{LogSeq, PointId};
+use keepfast_engine::api::{AsOf, Retain};
+use keepfast_model::{LockMode, LogSeq, PointId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -51,6 +51,28 @@ pub fn segment_rows(text: &str) -> Result<u32, String> {
 /// A sentence, where it is none.
 pub fn moment(text: &str) -> Result<jiff::Timestamp, String> {
     keepfast_sql::parse_moment(text).map_err(|_| "it is a time such as '2026-01-31 10:00'".into())
+}
+
+/// How long a point stays locked; none inside means not at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetainFor(pub Option<jiff::SignedDuration>);
+
+impl RetainFor {
+    /// As the engine takes it.
+    pub fn with(self, mode: LockMode) -> Retain {
+        match self.0 {
+            Some(time) => Retain::For { time, mode },
+            None => Retain::Nothing,
+        }
+    }
+}
+
+impl FromStr for RetainFor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        keepfast_model::retention_time(text).map(Self).map_err(|valid| format!("it is {valid}"))
+    }
 }
 
 /// Reads the character between values of a CSV file; `\t` is a tab.

@@ -3,6 +3,7 @@
 //! Everything in it is checked before anything is opened; an unknown key is an error with its line, so that a typing
 //! mistake never silently changes what is backed up. Secrets stay where the file points to until a store is opened.
 
+use crate::backup::BackupConfig;
 use crate::error::ConfigError;
 use crate::scheme::is_store_url;
 use keepfast_sql::Address;
@@ -22,6 +23,9 @@ pub struct Config {
     /// Stores by name.
     #[serde(default)]
     pub stores: BTreeMap<String, StoreConfig>,
+    /// What holds for every backup whose command does not say otherwise.
+    #[serde(default)]
+    pub backup: BackupConfig,
 }
 
 /// One declared store.

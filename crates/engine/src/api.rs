@@ -63,6 +63,63 @@ pub struct BackupRequest {
     pub segment_rows: Option<u32>,
     /// Parity of segments; fixed at a table's first base, none given means as before.
     pub parity: Option<ParityChoice>,
+    /// How many of the targets must stand for the backup to have succeeded; none given means the default.
+    pub require: Option<Require>,
+    /// How long what the point needs stays locked; none given means the default, and without one as before.
+    pub retain: Option<Retain>,
+}
+
+/// What holds for backups that do not say otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackupDefaults {
+    /// How many of several targets must stand; of fewer targets all.
+    pub require: Require,
+    /// How long what points need stays locked; none means as before.
+    pub retain: Option<Retain>,
+}
+
+impl BackupRequest {
+    /// How many of its targets must stand.
+    pub(crate) fn required(&self, defaults: &BackupDefaults) -> usize {
+        let targets = self.to.len();
+        match self.require {
+            Some(require) => require.of(targets),
+            None => defaults.require.of(targets).min(targets),
+        }
+    }
+}
+
+/// How many targets of a backup must stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Require {
+    /// Every one.
+    #[default]
+    All,
+    /// At least so many.
+    AtLeast(usize),
+}
+
+impl Require {
+    /// How many of `targets` that is.
+    pub fn of(self, targets: usize) -> usize {
+        match self {
+            Self::All => targets,
+            Self::AtLeast(n) => n,
+        }
+    }
+}
+
+impl std::str::FromStr for Require {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("all") {
+            return Ok(Self::All);
+        }
+        let n = text.parse().ok().filter(|n| *n > 0);
+        n.map(Self::AtLeast).ok_or_else(|| "it is all, or how many targets must stand, from 1".to_owned())
+    }
 }
 
 /// A backup before it runs: a value that can be shown.
@@ -188,6 +245,25 @@ pub struct BackupOutcome {
     pub copies: Vec<CopyReport>,
     /// Targets that failed, each with its error; the others stand.
     pub failed: Vec<(String, crate::EngineError)>,
+    /// How many had to stand.
+    pub required: usize,
+}
+
+impl BackupOutcome {
+    /// Whether as many targets stand as were required.
+    pub fn holds(&self) -> bool {
+        self.reports.len() + self.copies.len() >= self.required
+    }
+
+    /// What stands, in words: points with their vaults, and stores that hold a copy.
+    pub fn standing(&self) -> String {
+        let points = self.reports.iter().map(|r| format!("{} in {}", r.point, r.vault));
+        let copies = self.copies.iter().map(|c| format!("a copy in {}", c.store));
+        match points.chain(copies).collect::<Vec<_>>() {
+            none if none.is_empty() => "nothing".to_owned(),
+            some => some.join(", "),
+        }
+    }
 }
 
 /// What happens with an existing table of a restore's target name.
@@ -204,7 +280,7 @@ pub enum IfExists {
 }
 
 pub use crate::retention::{Amount, HoldReport, KeptPoint, PruneReport, PruneRequest, RemovedPoint};
-pub use keepfast_vault::AsOf;
+pub use keepfast_vault::{AsOf, Retain};
 
 /// Asks for tables back.
 #[derive(Clone, Debug)]

@@ -42,7 +42,8 @@ impl Engine {
         async move {
             let (destinations, source) = self.check_backup(request).await?;
             let started = Instant::now();
-            let mut outcome = BackupOutcome::default();
+            let required = request.required(&self.options.defaults);
+            let mut outcome = BackupOutcome { required, ..BackupOutcome::default() };
             let alone = destinations.len() == 1;
             for (destination, to) in destinations.iter().zip(&request.to) {
                 let done = match destination {
@@ -74,6 +75,7 @@ impl Engine {
         started: Instant,
     ) -> Result<BackupReport> {
         let vault = self.open_vault_to_write(place.vault.as_deref()).await?;
+        let vault = self.retaining(request, vault).await?;
         let backup = backup_name(place, source)?;
         let fingerprint = fingerprint(request, &backup, source);
         let resumed = Run::resume(self, &vault, &backup, &fingerprint, source).await?;
@@ -91,7 +93,7 @@ impl Engine {
         match result {
             Ok(report) => {
                 cut.release().await?;
-                run.sweep(&vault).await?;
+                run.sweep(self, &vault).await?;
                 self.compare_head(&vault).await?;
                 Ok(report)
             }
@@ -103,10 +105,27 @@ impl Engine {
             Err(error) => {
                 // The first error tells more than one that follows from it.
                 let _ = cut.release().await;
-                let _ = run.sweep(&vault).await;
+                let _ = run.sweep(self, &vault).await;
                 Err(error)
             }
         }
+    }
+
+    /// The vault with the locks that were asked for. Beside a target that can lock, one of a kind that cannot goes
+    /// without, and that is said.
+    async fn retaining(&self, request: &BackupRequest, vault: Vault) -> Result<Vault> {
+        let Some(retain) = request.retain.or(self.options.defaults.retain) else { return Ok(vault) };
+        let elsewhere = |to: &String| {
+            let place = Place::parse(to).ok();
+            place.is_some_and(|p| self.can_lock(p.vault.as_deref()))
+        };
+        if vault.target().immutability().is_none() && request.to.iter().any(elsewhere) {
+            self.options
+                .progress
+                .note(&format!("{} cannot lock objects; the point there is not locked", vault.url()));
+            return Ok(vault);
+        }
+        Ok(vault.retaining(retain).await?)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -182,6 +201,7 @@ impl Engine {
             tables: written.iter().map(|w| w.point.clone()).collect(),
             elapsed_ms: started.elapsed().as_millis() as u64,
             program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+            lock: None,
         };
         self.options.progress.stage("commit", None);
         let at = point.cut.clone();

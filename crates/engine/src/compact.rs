@@ -70,6 +70,7 @@ impl Engine {
             tables: written.iter().map(|w| w.point.clone()).collect(),
             elapsed_ms: started.elapsed().as_millis() as u64,
             program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
+            lock: None,
             ..newest
         };
         let cut = point.cut.clone();

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::error::EngineError;
 use keepfast_model::{ColumnId, Encryption, TableName, TablePoint, TableSchema};
-use keepfast_vault::Locking;
+use keepfast_vault::Secrecy;
 
 /// The way that a request, the table's newest point and the vault ask for.
 ///
@@ -16,7 +16,7 @@ pub(crate) fn resolve(
     table: &TableName,
     kept: &TableSchema,
     previous: Option<&TablePoint>,
-    vault: Locking,
+    vault: Secrecy,
 ) -> Result<Encryption> {
     let asked = asked.map(|text| parse(text, kept)).transpose()?;
     match (asked, previous.map(|p| &p.encryption)) {
@@ -27,7 +27,7 @@ pub(crate) fn resolve(
             asked: asked.mode(),
         }),
         (Some(asked), _) => Ok(asked),
-        (None, None) if vault == Locking::Plain => Ok(Encryption::None),
+        (None, None) if vault == Secrecy::Plain => Ok(Encryption::None),
         (None, None) => Ok(Encryption::Full),
     }
 }
@@ -66,12 +66,12 @@ mod tests {
     #[test]
     fn what_is_left_out_is_full_in_a_vault_with_keys_and_none_in_one_without() {
         let resolved = |asked, vault| resolve(asked, &TableName::bare("t"), &schema(), None, vault).unwrap();
-        assert_eq!(resolved(None, Locking::Plain), Encryption::None);
-        assert_eq!(resolved(None, Locking::Open), Encryption::Full);
-        assert_eq!(resolved(None, Locking::Locked), Encryption::Full);
-        assert_eq!(resolved(Some("none"), Locking::Open), Encryption::None);
+        assert_eq!(resolved(None, Secrecy::Plain), Encryption::None);
+        assert_eq!(resolved(None, Secrecy::Open), Encryption::Full);
+        assert_eq!(resolved(None, Secrecy::Locked), Encryption::Full);
+        assert_eq!(resolved(Some("none"), Secrecy::Open), Encryption::None);
         let columns = Encryption::Columns { columns: vec![ColumnId(2), ColumnId(3)] };
-        assert_eq!(resolved(Some("columns:email, name,email"), Locking::Plain), columns);
+        assert_eq!(resolved(Some("columns:email, name,email"), Secrecy::Plain), columns);
     }
 
     #[test]

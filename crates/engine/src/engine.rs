@@ -30,6 +30,8 @@ pub struct EngineOptions {
     pub cancel: Cancel,
     /// Places, time, random bytes and processes.
     pub surroundings: Surroundings,
+    /// What holds for backups that do not say otherwise.
+    pub defaults: BackupDefaults,
 }
 
 /// Backup, restore, verification, difference and query over stores and vaults.

@@ -99,6 +99,23 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// Fewer targets of a backup stand than were required.
+    #[error("{stand} of {of} targets stand, and {required} must: {standing}; {target} failed")]
+    TooFewTargets {
+        /// Targets that stand.
+        stand: usize,
+        /// Targets in all.
+        of: usize,
+        /// Targets that must stand.
+        required: usize,
+        /// What stands.
+        standing: String,
+        /// The last target that failed, without secrets.
+        target: String,
+        /// Why.
+        #[source]
+        source: Box<EngineError>,
+    },
     /// The local state in the data folder could not be read or written.
     #[error("cannot {what} {path}")]
     State {
@@ -208,6 +225,7 @@ impl Coded for EngineError {
             Self::Task { .. } => 612,
             Self::Unsupported { .. } => 613,
             Self::State { .. } => 614,
+            Self::TooFewTargets { .. } => 326,
             Self::Query { .. } => 615,
             Self::EncryptionFixed { .. } => 617,
             Self::RolledBack { .. } => 329,
@@ -218,6 +236,7 @@ impl Coded for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Interrupted | Self::Task { .. } => Class::Retry,
+            Self::TooFewTargets { source, .. } => source.class(),
             Self::NotCertified { .. } | Self::RestoreDiffers { .. } => Class::Retry,
             _ => self.inner().map_or(Class::Fix, Coded::class),
         }
@@ -239,6 +258,9 @@ impl Coded for EngineError {
             Self::Interrupted => "Run the same command again; it goes on where it stopped.",
             Self::Task { .. } => "Run the same command again; finished tasks are kept.",
             Self::Unsupported { .. } => "Choose another way; the message says what is possible.",
+            Self::TooFewTargets { source, .. } => {
+                return format!("What stands is whole and can be restored from. {}", source.next_step());
+            }
             Self::State { .. } => "Check the folder's permissions and free space.",
             Self::Query { .. } => "Correct the statement.",
             Self::EncryptionFixed { .. } => "Leave the option out, or choose another name for the backup.",

@@ -1,4 +1,4 @@
-//! The newest record that was seen in each vault, kept in the data folder.
+//! The newest record that was seen in each vault at each place, kept in the data folder.
 //!
 //! A vault that was replaced by an older state of itself is whole in itself: only somebody who remembers can tell.
 //! Every command that opens a vault compares its log with what is remembered, and remembers what it then holds.
@@ -91,6 +91,9 @@ impl Engine {
         let id = &vault.id().0;
         let plain = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric());
         let name = if plain { id.clone() } else { Hash256::of(id.as_bytes()).to_string() };
-        self.options.data.join("state").join("heads").join(format!("{name}.json"))
+        // A copy elsewhere has the same id, and may be behind.
+        let place = Hash256::of(vault.url().as_bytes()).to_string();
+        let file = format!("{name}-{}.json", &place[..16]);
+        self.options.data.join("state").join("heads").join(file)
     }
 }

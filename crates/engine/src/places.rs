@@ -86,6 +86,11 @@ impl Engine {
         Ok(Vault::open_with(self.vault_target(Some(location))?, environment).await?)
     }
 
+    /// Whether a place is of a kind that can lock objects; nothing is asked of it.
+    pub(crate) fn can_lock(&self, vault: Option<&str>) -> bool {
+        self.vault_target(vault).is_ok_and(|target| target.immutability().is_some())
+    }
+
     /// Opens a vault for writing; an empty place becomes a vault.
     pub(crate) async fn open_vault_to_write(&self, vault: Option<&str>) -> Result<Vault> {
         let environment = self.options.surroundings.vault.clone();

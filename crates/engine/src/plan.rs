@@ -20,7 +20,7 @@ use keepfast_model::{
 };
 use keepfast_sql::Address;
 use keepfast_store::{CutOptions, OpenCut, PlanOptions, Store, TableAtCut};
-use keepfast_vault::{Locking, Vault, VaultError};
+use keepfast_vault::{Secrecy, Vault, VaultError};
 use std::sync::Arc;
 
 /// Stored bytes of a row group's worth of rows, as a first guess: most tables shrink to about a third.
@@ -244,6 +244,12 @@ impl Engine {
             destinations.push(destination);
         }
         check_segment_rows(request.segment_rows)?;
+        if request.required(&self.options.defaults) > destinations.len() {
+            return Err(EngineError::Usage {
+                what: "require".into(),
+                reason: format!("more targets must stand than the {} that are named", destinations.len()),
+            });
+        }
         let source = self.find_tables(&request.tables).await?;
         Ok((destinations, source))
     }
@@ -268,8 +274,8 @@ impl Engine {
             },
         };
         let locking = match &vault {
-            Some(vault) => vault.locking().await?,
-            None => Locking::Plain,
+            Some(vault) => vault.secrecy().await?,
+            None => Secrecy::Plain,
         };
         let mut works = vec![];
         for name in &source.tables {

@@ -8,8 +8,9 @@ use crate::engine::Engine;
 use crate::plan::Source;
 use crate::surroundings::ProcessId;
 use keepfast_model::{BackupName, RunId};
+use keepfast_objects::ObjectsError;
 use keepfast_store::OpenCut;
-use keepfast_vault::Vault;
+use keepfast_vault::{Vault, VaultError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -92,7 +93,7 @@ impl Run {
                 let at = cut.cut().at;
                 if vault.log().await?.points(backup).any(|point| point.cut.at >= at) {
                     cut.release().await?;
-                    run.sweep(vault).await?;
+                    run.sweep(engine, vault).await?;
                     return Ok(None);
                 }
                 Ok(Some(Resumable { run, cut }))
@@ -104,9 +105,15 @@ impl Run {
         }
     }
 
-    /// Removes what the run left in the staging area.
-    pub async fn sweep(&self, vault: &Vault) -> Result<()> {
-        vault.sweep_run(&self.id).await?;
-        Ok(())
+    /// Removes what the run left in the staging area. Who may not delete leaves it to somebody who may.
+    pub async fn sweep(&self, engine: &Engine, vault: &Vault) -> Result<()> {
+        match vault.sweep_run(&self.id).await {
+            Ok(_) => Ok(()),
+            Err(VaultError::Objects(e @ ObjectsError::Denied { .. })) => {
+                engine.options.progress.note(&format!("temporary objects stay in the vault: {e}"));
+                Ok(())
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 }

@@ -254,6 +254,11 @@ pub fn backup_request(backup: &sql::Backup) -> Result<BackupRequest> {
         encrypt: options.encrypt.as_ref().map(ToString::to_string),
         segment_rows: options.segment_rows,
         parity: options.parity,
+        require: options.require.map(|n| n.map_or(Require::All, |n| Require::AtLeast(n.get()))),
+        retain: options.retain_for.map(|time| match time {
+            Some(time) => Retain::For { time, mode: options.retain_mode.unwrap_or_default() },
+            None => Retain::Nothing,
+        }),
     })
 }
 

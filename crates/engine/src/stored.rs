@@ -133,7 +133,10 @@ pub(crate) fn rolled_back(vault: &Vault, seq: LogSeq) -> DamageReport {
 fn damage(d: &Damage) -> DamageReport {
     DamageReport {
         object: d.path.clone(),
-        what: d.what.to_string(),
+        what: match d.kept_versions {
+            0 => d.what.to_string(),
+            n => format!("{}; the place keeps {n} earlier versions (`keepfast vault recover`)", d.what),
+        },
         tables: d.tables.iter().map(ToString::to_string).collect(),
         points: d.points.iter().map(ToString::to_string).collect(),
         not_healed: None,

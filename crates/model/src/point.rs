@@ -4,6 +4,7 @@ use crate::certificate::Certificate;
 use crate::cut::Cut;
 use crate::digest::Digest;
 use crate::ids::{ByteCount, ColumnId, Hash256, LogSeq, RunId, TableId};
+use crate::lock::PointLock;
 use crate::name::{BackupName, TableName};
 use crate::parity::Parity;
 use crate::schema::TableSchema;
@@ -176,6 +177,9 @@ pub struct BackupPoint {
     pub elapsed_ms: u64,
     /// The program that wrote it, such as `keepfast 0.1.0`.
     pub program: String,
+    /// What is locked, where the vault's place locks objects and this backup asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<PointLock>,
 }
 
 /// One entry of a log record.

@@ -1,7 +1,7 @@
 //! Retention: which restore points of a backup stay, and why. A pure function of the points, the policy and the time.
 //!
 //! Order is that of the log, which no clock can disturb; only `within` and the periods look at cut times, in UTC. The
-//! newest point always stays, and so does one that is held.
+//! newest point always stays, and so does one that is held or locked.
 
 use crate::ids::LogSeq;
 use jiff::civil::{Date, ISOWeekDate, Weekday};
@@ -88,6 +88,8 @@ pub struct Candidate {
     pub cut: Timestamp,
     /// Whether a hold is in force on it.
     pub held: bool,
+    /// Whether what it needs is locked at its place.
+    pub locked: bool,
 }
 
 /// Why a point stays.
@@ -98,6 +100,8 @@ pub enum Reason {
     Newest,
     /// A hold is in force on it.
     Held,
+    /// What it needs is locked at its place, and could not be removed.
+    Locked,
     /// It is one of the last.
     Last,
     /// Its cut is recent enough.
@@ -112,6 +116,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Newest => f.write_str("newest"),
             Self::Held => f.write_str("held"),
+            Self::Locked => f.write_str("locked"),
             Self::Last => f.write_str("last"),
             Self::Within => f.write_str("within"),
             Self::Period(period) => period.fmt(f),
@@ -165,6 +170,7 @@ impl RetentionPolicy {
         };
         points.iter().next_back().into_iter().for_each(|p| keep(p.seq, Reason::Newest));
         points.iter().filter(|p| p.held).for_each(|p| keep(p.seq, Reason::Held));
+        points.iter().filter(|p| p.locked).for_each(|p| keep(p.seq, Reason::Locked));
         points.iter().rev().take(self.last as usize).for_each(|p| keep(p.seq, Reason::Last));
         if let (Some(within), Some(newest)) = (self.within, points.iter().map(|p| p.cut).max()) {
             // A point from the future must not make all others old, nor may a clock that runs ahead.
@@ -207,7 +213,7 @@ impl fmt::Display for RetentionPolicy {
     }
 }
 
-/// Reads a duration such as `36h`, `30d`, `2w` or `1d12h`: whole numbers with `s`, `m` (minutes), `h`, `d` or `w`.
+/// Reads a duration such as `36h`, `30d`, `2w` or `1d12h`: whole numbers with `s`, `m` (minutes), `h`, `d`, `w` or `y` (365 days).
 ///
 /// # Errors
 /// A sentence that says what a duration is.
@@ -228,6 +234,7 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
             'h' => 3_600,
             'd' => 86_400,
             'w' => 604_800,
+            'y' => 31_536_000,
             _ => return Err(refuse()),
         };
         let more = number.checked_mul(of_unit).and_then(|more| seconds.checked_add(more));

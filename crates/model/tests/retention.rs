@@ -11,7 +11,12 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn candidates(cuts: &[&str]) -> Vec<Candidate> {
-    let point = |(i, cut): (usize, &&str)| Candidate { seq: LogSeq(i as u64 + 1), cut: at(cut), held: false };
+    let point = |(i, cut): (usize, &&str)| Candidate {
+        seq: LogSeq(i as u64 + 1),
+        cut: at(cut),
+        held: false,
+        locked: false,
+    };
     cuts.iter().enumerate().map(point).collect()
 }
 
@@ -57,14 +62,14 @@ fn the_last_point_of_each_of_the_newest_periods_stays() {
 #[test]
 fn a_point_stays_for_all_its_reasons() {
     let mut points = candidates(&["2026-06-14T08:00:00Z", "2026-06-15T09:00:00Z"]);
-    points[0].held = true;
+    (points[0].held, points[0].locked) = (true, true);
     let verdicts =
         policy(1, &[(Period::Daily, 2), (Period::Yearly, 1)], Some("1h")).judge(&points, at(NOW)).unwrap();
     let texts: Vec<String> = verdicts
         .iter()
         .map(|v| v.reasons.iter().map(Reason::to_string).collect::<Vec<_>>().join(" "))
         .collect();
-    assert_eq!(texts, ["held daily", "newest last within daily yearly"]);
+    assert_eq!(texts, ["held locked daily", "newest last within daily yearly"]);
     assert_eq!(
         serde_json::to_string(&verdicts[1].reasons).unwrap(),
         r#"["newest","last","within","daily","yearly"]"#
@@ -125,11 +130,13 @@ fn moments() -> impl Strategy<Value = Timestamp> {
 }
 
 fn any_points() -> impl Strategy<Value = Vec<Candidate>> {
-    prop::collection::vec((moments(), prop::bool::weighted(0.1)), 0..40).prop_map(|all| {
-        let point = |(i, (cut, held)): (usize, (Timestamp, bool))| Candidate {
+    let rarely = || prop::bool::weighted(0.1);
+    prop::collection::vec((moments(), rarely(), rarely()), 0..40).prop_map(|all| {
+        let point = |(i, (cut, held, locked)): (usize, (Timestamp, bool, bool))| Candidate {
             seq: LogSeq(3 * i as u64 + 1),
             cut,
             held,
+            locked,
         };
         all.into_iter().enumerate().map(point).collect()
     })
@@ -161,6 +168,9 @@ fn stays_by_counting(
     }
     if p.held {
         reasons.insert(Reason::Held);
+    }
+    if p.locked {
+        reasons.insert(Reason::Locked);
     }
     if later < policy.last as usize {
         reasons.insert(Reason::Last);

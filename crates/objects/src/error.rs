@@ -112,6 +112,15 @@ impl ObjectsError {
             E::NotImplemented { operation, .. } => Self::Unsupported { what, path, reason: operation },
             E::NotSupported { source } => Self::Unsupported { what, path, reason: source.to_string() },
             E::InvalidPath { source } => Self::Name { path, reason: source.to_string() },
+            // S3 deletes in bulk requests, whose refusals the library gives no kind of their own.
+            E::Generic { store: "S3", source } if source.to_string().contains("code: AccessDenied") => {
+                Self::Denied { what, path, source: strip(source) }
+            }
+            E::Generic { store: "S3", source }
+                if source.to_string().contains("<Code>NoSuchBucket</Code>") =>
+            {
+                Self::Location { location: path, reason: "there is no such bucket; make it first".to_owned() }
+            }
             other => Self::of_cause(what, path, Box::new(other)),
         }
     }

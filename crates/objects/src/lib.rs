@@ -6,16 +6,23 @@
 //! and after it returns, this object and everything put before it through the same target survives a power failure.
 //! Read [`target`] first, then [`folder`]. Tests put [`faulty`] between a caller and its place.
 
+pub mod conformance;
 pub mod error;
 pub mod faulty;
 pub mod folder;
+pub mod immutability;
+mod locks;
+pub mod metered;
 pub mod open;
 mod read;
+mod s3;
 pub mod target;
 
 pub use error::ObjectsError;
 pub use folder::{Deferred, FolderStore};
-pub use open::open_target;
+pub use immutability::{Immutability, Locking, ObjectVersion};
+pub use metered::{Metered, Requests};
+pub use open::{Settings, open_target, open_target_with};
 pub use target::{ObjectInfo, Put, Target};
 
 /// The result of this crate's calls.

@@ -5,6 +5,8 @@
 
 use crate::error::ObjectsError;
 use crate::folder::FolderStore;
+use crate::immutability::Immutability;
+use crate::s3;
 use crate::target::Target;
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -13,6 +15,7 @@ use object_store::client::ClientConfigKey;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::memory::InMemory;
 use object_store::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use url::Url;
 
@@ -29,6 +32,17 @@ const REQUEST_TIMEOUT: &str = "300 seconds";
 /// # Errors
 /// [`ObjectsError::Location`] for anything else, and where the environment lacks what the place needs.
 pub fn open_target(location: &str) -> Result<Target, ObjectsError> {
+    open_target_with(location, &Settings::new())
+}
+
+/// Settings of an object store by name, such as `aws_access_key_id`; they count before the environment.
+pub type Settings = BTreeMap<String, String>;
+
+/// As [`open_target`], with settings that the environment does not hold. A folder needs none.
+///
+/// # Errors
+/// As [`open_target`], and for a setting that the kind of place does not know.
+pub fn open_target_with(location: &str, settings: &Settings) -> Result<Target, ObjectsError> {
     if location.trim().is_empty() {
         return refuse(location, "it is empty");
     }
@@ -49,35 +63,23 @@ pub fn open_target(location: &str) -> Result<Target, ObjectsError> {
         Path::from_url_path(url.path())
             .map_err(|e| ObjectsError::Location { location: display(&url), reason: e.to_string() })
     };
-    let cloud = |store: object_store::Result<Arc<dyn ObjectStore>>| match store {
+    let cloud = |store: Result<Arc<dyn ObjectStore>, String>| match store {
         Ok(store) => Ok(Target::new(store, prefix()?, shown.trim_end_matches('/'))),
-        Err(e) => refuse(&shown, &e.to_string()),
+        Err(reason) => refuse(&shown, &reason),
     };
     match url.scheme() {
         "file" => match url.to_file_path() {
             Ok(path) => folder(&path, &path.to_string_lossy()),
             Err(()) => refuse(&shown, "a file URL has the form file:///path"),
         },
-        "s3" | "s3a" => cloud(s3(AmazonS3Builder::from_env().with_url(bare(&url)))),
-        "oss" => cloud(s3(oss(&url))),
-        "gs" => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_url(bare(&url));
-            let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
-            let builder = match builder.get_config_value(&key) {
-                None => builder.with_config(key, REQUEST_TIMEOUT),
-                Some(_) => builder,
-            };
-            cloud(builder.build().map(|s| Arc::new(s) as _))
-        }
-        "az" | "azure" | "adl" | "abfs" | "abfss" => {
-            let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
-            let key = AzureConfigKey::Client(ClientConfigKey::Timeout);
-            let builder = match builder.get_config_value(&key) {
-                None => builder.with_config(key, REQUEST_TIMEOUT),
-                Some(_) => builder,
-            };
-            cloud(builder.build().map(|s| Arc::new(s) as _))
-        }
+        "s3" | "s3a" => match amazon(AmazonS3Builder::from_env().with_url(bare(&url)), settings) {
+            Ok((store, locks)) => Ok(cloud(Ok(store))?.with_immutability(locks)),
+            Err(e) => refuse(&shown, &e),
+        },
+        // Its locks are on whole buckets and of another kind.
+        "oss" => cloud(amazon(oss(&url), settings).map(|(store, _)| store)),
+        "gs" => cloud(google(&url, settings)),
+        "az" | "azure" | "adl" | "abfs" | "abfss" => cloud(azure(&url, settings)),
         "http" | "https" => refuse(
             &shown,
             "plain HTTP cannot create an object only when it is absent; name the store as s3://, gs:// or az://",
@@ -94,13 +96,99 @@ fn folder(path: &std::path::Path, location: &str) -> Result<Target, ObjectsError
     Ok(Target::with_barrier(store.clone(), Path::default(), shown, store))
 }
 
-fn s3(builder: AmazonS3Builder) -> object_store::Result<Arc<dyn ObjectStore>> {
+/// The store, and its locks.
+fn amazon(
+    mut builder: AmazonS3Builder,
+    settings: &Settings,
+) -> Result<(Arc<dyn ObjectStore>, Arc<dyn Immutability>), String> {
+    for (name, value) in settings {
+        let key: AmazonS3ConfigKey = name.parse().map_err(|_| unknown(name))?;
+        builder = builder.with_config(key, value);
+    }
     let key = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
     let builder = match builder.get_config_value(&key) {
         None => builder.with_config(key, REQUEST_TIMEOUT),
         Some(_) => builder,
     };
-    builder.build().map(|s| Arc::new(s) as _)
+    let endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint);
+    let builder = match endpoint.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint)) {
+        Some(endpoint) => {
+            let asked_for = asks_for_http(&builder);
+            builder.with_allow_http(allows_http(&endpoint, asked_for)?)
+        }
+        None => builder,
+    };
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let kept = s3::Keep::default();
+    let store = builder.with_http_connector(kept.clone()).build().map_err(|e| e.to_string())?;
+    let http = kept.kept().ok_or("the store uses no HTTP client")?;
+    // The region that the store takes where none is set.
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    let locks = s3::Client::new(store.clone(), http, region);
+    Ok((Arc::new(store), Arc::new(locks)))
+}
+
+fn google(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
+    let mut builder = GoogleCloudStorageBuilder::from_env().with_url(bare(url));
+    for (name, value) in settings {
+        let key: GoogleConfigKey = name.parse().map_err(|_| unknown(name))?;
+        builder = builder.with_config(key, value);
+    }
+    let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
+    if builder.get_config_value(&key).is_none() {
+        builder = builder.with_config(key, REQUEST_TIMEOUT);
+    }
+    Ok(Arc::new(builder.build().map_err(|e| e.to_string())?))
+}
+
+fn azure(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String> {
+    let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str());
+    for (name, value) in settings {
+        let key: AzureConfigKey = name.parse().map_err(|_| unknown(name))?;
+        builder = builder.with_config(key, value);
+    }
+    if let Some(endpoint) = builder.get_config_value(&AzureConfigKey::Endpoint) {
+        let asked_for = builder
+            .get_config_value(&AzureConfigKey::Client(ClientConfigKey::AllowHttp))
+            .is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        builder = builder.with_allow_http(allows_http(&endpoint, asked_for)?);
+    }
+    let key = AzureConfigKey::Client(ClientConfigKey::Timeout);
+    if builder.get_config_value(&key).is_none() {
+        builder = builder.with_config(key, REQUEST_TIMEOUT);
+    }
+    Ok(Arc::new(builder.build().map_err(|e| e.to_string())?))
+}
+
+fn unknown(setting: &str) -> String {
+    format!("there is no setting '{setting}'")
+}
+
+fn asks_for_http(builder: &AmazonS3Builder) -> bool {
+    builder
+        .get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
+        .is_some_and(|v| v.eq_ignore_ascii_case("true"))
+}
+
+/// Whether requests may go out unencrypted: to this machine, or where it was said so.
+fn allows_http(endpoint: &str, asked_for: bool) -> Result<bool, String> {
+    let Ok(url) = Url::parse(endpoint) else { return Ok(asked_for) };
+    if url.scheme() != "http" {
+        return Ok(asked_for);
+    }
+    let here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    match here || asked_for {
+        true => Ok(true),
+        false => Err(format!(
+            "the endpoint {} is not encrypted; use https://, or allow it with AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true",
+            display(&url)
+        )),
+    }
 }
 
 /// Alibaba Cloud OSS speaks S3; the bucket's own host name is how it wants to be addressed.
@@ -182,6 +270,26 @@ mod tests {
             let error = open_target(location).expect_err(location);
             assert!(matches!(error, ObjectsError::Location { .. }), "{location}");
             assert!(!error.to_string().contains("geheim"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unencrypted_endpoints_are_used_on_this_machine_or_when_allowed() {
+        for here in ["http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"] {
+            assert_eq!(allows_http(here, false), Ok(true), "{here}");
+        }
+        assert_eq!(allows_http("http://u:geheim@s3.example.org", true), Ok(true));
+        let refused = allows_http("http://u:geheim@s3.example.org", false).expect_err("unencrypted");
+        assert!(refused.contains("AWS_ALLOW_HTTP") && !refused.contains("geheim"), "{refused}");
+        assert_eq!(allows_http("https://s3.example.org", false), Ok(false));
+        assert!(allows_http("http://127.0.0.1.example.org", false).is_err());
+    }
+
+    #[test]
+    fn locks_are_a_capability_of_s3_and_of_nothing_else() {
+        assert!(open_target("s3://bucket/a").expect("valid").immutability().is_some());
+        for other in ["oss://bucket/a", "memory:", "some/folder"] {
+            assert!(open_target(other).expect("valid").immutability().is_none(), "{other}");
         }
     }
 

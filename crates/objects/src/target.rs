@@ -2,6 +2,7 @@
 
 use crate::error::ObjectsError;
 use crate::folder::{Barrier, Deferred};
+use crate::immutability::Immutability;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use keepfast_model::Hash256;
@@ -44,6 +45,7 @@ pub struct Target {
     /// The address as it may be shown, without secrets and without a trailing slash.
     pub url: String,
     barrier: Option<Arc<dyn Barrier>>,
+    pub(crate) immutability: Option<Arc<dyn Immutability>>,
 }
 
 impl fmt::Debug for Target {
@@ -61,7 +63,7 @@ impl fmt::Display for Target {
 impl Target {
     /// A place in a store whose puts are durable when they return, as those of all remote stores are.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: Path, url: impl Into<String>) -> Self {
-        Self { store, prefix, url: url.into(), barrier: None }
+        Self { store, prefix, url: url.into(), barrier: None, immutability: None }
     }
 
     /// A place in a store that may defer durability until its barrier.
@@ -71,7 +73,7 @@ impl Target {
         url: impl Into<String>,
         barrier: Arc<dyn Barrier>,
     ) -> Self {
-        Self { store, prefix, url: url.into(), barrier: Some(barrier) }
+        Self { store, prefix, url: url.into(), barrier: Some(barrier), immutability: None }
     }
 
     pub(crate) fn barrier(&self) -> Option<&Arc<dyn Barrier>> {
@@ -82,6 +84,12 @@ impl Target {
     #[must_use]
     pub fn wrapped(&self, wrap: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Self {
         Self { store: wrap(self.store.clone()), ..self.clone() }
+    }
+
+    /// The same place with locks and versions.
+    #[must_use]
+    pub fn with_immutability(self, immutability: Arc<dyn Immutability>) -> Self {
+        Self { immutability: Some(immutability), ..self }
     }
 
     /// A place under this one.
@@ -305,6 +313,8 @@ impl Target {
             },
         };
         let full = self.full(folder);
+        // Servers may ignore where a listing is to start, as Azurite does.
+        let after = after.map(str::to_owned);
         let skip = match self.prefix.as_ref() {
             "" => 0,
             prefix => prefix.len() + 1,
@@ -321,7 +331,10 @@ impl Target {
                     e => Err(e),
                 },
             })
-            .try_filter_map(|info| async move { Ok(info) })
+            .try_filter_map(move |info| {
+                let wanted = info.filter(|i: &ObjectInfo| after.as_ref().is_none_or(|after| i.path > *after));
+                async move { Ok(wanted) }
+            })
             .boxed()
     }
 
@@ -347,7 +360,7 @@ impl Target {
         }
     }
 
-    /// Refuses a place that lets a second writer of one name through. Leaves nothing behind.
+    /// Refuses a place that lets a second writer of one name through. Leaves nothing behind where we may delete.
     ///
     /// `run` names a folder in `staging/` that nobody else uses.
     ///
@@ -355,10 +368,24 @@ impl Target {
     /// [`ObjectsError::Overwrites`], or why the place cannot be written at all.
     pub async fn probe(&self, run: &str) -> Result<(), ObjectsError> {
         let name = format!("staging/{run}/probe");
-        let first = self.put_new(&name, Bytes::from(format!("{run} first"))).await?;
+        let first = match self.put_new(&name, Bytes::from(format!("{run} first"))).await {
+            // A folder is made at the first write; a bucket is not.
+            Err(ObjectsError::NotFound { .. }) => {
+                let reason = "there is no such bucket or container; make it first".to_owned();
+                return Err(ObjectsError::Location { location: self.url.clone(), reason });
+            }
+            other => other?,
+        };
         let second = self.put_new(&name, Bytes::from(format!("{run} second"))).await;
         let kept = self.get(&name).await;
-        self.delete(&name).await?;
+        match self.delete(&name).await {
+            Ok(()) => {}
+            // Credentials that may only add are enough; somebody who may delete sweeps it later.
+            Err(e @ ObjectsError::Denied { .. }) => {
+                tracing::warn!(error = %e, "the probe of the place stays there")
+            }
+            Err(e) => return Err(e),
+        }
         let kept = kept.is_ok_and(|bytes| bytes == format!("{run} first").as_bytes());
         if first != Put::Created || second? != Put::Existed || !kept {
             return Err(ObjectsError::Overwrites { url: self.url.clone() });
@@ -390,7 +417,7 @@ impl Target {
         }
     }
 
-    fn error(&self, what: &'static str, name: &str, error: object_store::Error) -> ObjectsError {
+    pub(crate) fn error(&self, what: &'static str, name: &str, error: object_store::Error) -> ObjectsError {
         ObjectsError::of(what, self.full(name), error)
     }
 }

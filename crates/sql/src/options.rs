@@ -4,7 +4,9 @@
 
 use crate::error::{SqlError, TextPosition, without_secrets};
 use crate::parser::Cursor;
+use jiff::SignedDuration;
 use keepfast_model::ParityChoice;
+use keepfast_model::{LockMode, retention_time};
 use serde::{Deserialize, Serialize};
 use sqlparser::tokenizer::{Token, Word};
 use std::fmt;
@@ -161,6 +163,12 @@ pub struct BackupOptions {
     pub parity: Option<ParityChoice>,
     /// `threads = n`: partitions read at the same time, 1 to 1,024.
     pub threads: Option<NonZeroUsize>,
+    /// `require = all | n`: how many targets must stand; none inside means all.
+    pub require: Option<Option<NonZeroUsize>>,
+    /// `retain_for = '30d' | none`: how long points stay locked; none inside means not at all.
+    pub retain_for: Option<Option<SignedDuration>>,
+    /// `retain_mode = compliance | governance`
+    pub retain_mode: Option<LockMode>,
 }
 
 /// `WITH (…)` of a restore. None means: not stated.
@@ -172,7 +180,8 @@ pub struct RestoreOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-const BACKUP_KEYS: &str = "mode, encrypt, certify, segment_rows, parity, threads";
+const BACKUP_KEYS: &str =
+    "mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode";
 const RESTORE_KEYS: &str = "if_exists, threads";
 
 impl Cursor<'_> {
@@ -190,6 +199,14 @@ impl Cursor<'_> {
                 "segment_rows" => given.read_with(&mut options.segment_rows, segment_rows)?,
                 "parity" => given.read_with(&mut options.parity, parity)?,
                 "threads" => given.read_with(&mut options.threads, threads)?,
+                "require" => given.read_with(&mut options.require, require)?,
+                "retain_for" => given.read_with(&mut options.retain_for, |text| {
+                    retention_time(text).map_err(|valid| OptionValueError { text: text.to_owned(), valid })
+                })?,
+                "retain_mode" => given.read_with(&mut options.retain_mode, |text| {
+                    let valid = "compliance or governance";
+                    text.parse().map_err(|_| OptionValueError { text: text.to_owned(), valid })
+                })?,
                 _ => return Err(given.unknown(BACKUP_KEYS)),
             }
         }
@@ -304,6 +321,14 @@ fn parity(text: &str) -> Result<ParityChoice, OptionValueError> {
     let valid =
         "none, a text such as '16+2' (files + parity files, at most 128+32), or a share such as '10%'";
     text.parse().map_err(|_| OptionValueError { text: text.to_owned(), valid })
+}
+
+fn require(text: &str) -> Result<Option<NonZeroUsize>, OptionValueError> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(None);
+    }
+    let valid = "all, or a number from 1";
+    text.parse().map(Some).map_err(|_| OptionValueError { text: text.to_owned(), valid })
 }
 
 fn threads(text: &str) -> Result<NonZeroUsize, OptionValueError> {

@@ -173,6 +173,7 @@ impl Shape {
                     tables: tables.iter().map(|t| t.point.clone()).collect(),
                     elapsed_ms: 60_000,
                     program: "keepfast 0.1.0".into(),
+                    lock: None,
                 };
                 writer.record(at, &[Record::Point(Box::new(point))])?;
             }

@@ -6,6 +6,7 @@
 
 use crate::error::VaultError;
 use crate::keys::FIRST_GENERATION;
+use crate::lock::Locking;
 use crate::log::{AsOf, Log, LogLine, NO_PREVIOUS, NewLine, authenticate};
 use crate::marker::FORMAT;
 use crate::vault::Vault;
@@ -130,7 +131,7 @@ impl Vault {
         self.compare_sizes(&written).await?;
         self.read_back(&records, &written).await?;
         let mut tries = Tries::default();
-        let (line, bytes) = loop {
+        let (line, bytes, locking) = loop {
             let log = self.log().await?;
             tries
                 .next(&log)
@@ -143,6 +144,10 @@ impl Vault {
                 let compared = written.len();
                 self.store_condemned_anew(&log, &mut records, &mut written).await?;
                 self.compare_sizes(&written[compared..]).await?;
+            }
+            let locking = self.locking_of(&log, &records);
+            if let Some(locking) = locking {
+                self.lock_needs(locking, &log, &mut records).await?;
             }
             let mut all = records.clone();
             if !log.keys().contains_key(&FIRST_GENERATION) {
@@ -166,7 +171,8 @@ impl Vault {
             let bytes = line.encode()?;
             if self.create_record(seq, &bytes).await? {
                 let (stored, size, auth) = (Hash256::of(&bytes), bytes.len() as u64, line.auth);
-                break (LogLine { seq, prev, at, records: all, auth, body, stored, bytes: size }, bytes);
+                let line = LogLine { seq, prev, at, records: all, auth, body, stored, bytes: size };
+                break (line, bytes, locking);
             }
         };
         let seq = line.seq;
@@ -175,7 +181,11 @@ impl Vault {
         } else if seq == LogSeq(1) {
             self.keep_log(&Log::empty(self.url()).followed_by(vec![line]));
         }
-        match self.confirm(seq, &bytes, &written).await {
+        let confirmed = match self.confirm(seq, &bytes, &written).await {
+            Ok(()) => self.lock_committed(locking, seq).await,
+            Err(e) => Err(e),
+        };
+        match confirmed {
             Ok(()) => {
                 if let Some(log) = self.cached_log() {
                     self.checkpoint_if_due(&log).await;
@@ -229,6 +239,18 @@ impl Vault {
             VaultError::Incomplete { ref path, .. } => (path.clone(), e),
             e => (self.url().to_owned(), e),
         })
+    }
+
+    /// Locks a record that stands.
+    async fn lock_committed(
+        &self,
+        locking: Option<Locking>,
+        seq: LogSeq,
+    ) -> Result<(), (String, VaultError)> {
+        match locking {
+            Some(locking) => self.lock_record(locking, seq).await.map_err(|e| (self.url().to_owned(), e)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses objects that are missing or have another size.

@@ -80,6 +80,34 @@ pub enum VaultError {
         /// The holds, each with its reason.
         holds: String,
     },
+    /// Locks keep what was to be removed.
+    #[error("restore point {point} is locked until {until}")]
+    Locked {
+        /// The point that is locked for longest.
+        point: String,
+        /// Until when.
+        until: jiff::Timestamp,
+    },
+    /// The place locks nothing.
+    #[error("{url} cannot lock objects")]
+    NoLocks {
+        /// The place.
+        url: String,
+    },
+    /// The place locks every object by itself, those too that must stay removable.
+    #[error("{url} locks every new object by itself: {rule}")]
+    LocksAll {
+        /// The place.
+        url: String,
+        /// How.
+        rule: String,
+    },
+    /// The place keeps no versions of objects.
+    #[error("{url} keeps no earlier versions of its objects")]
+    NoVersions {
+        /// The place.
+        url: String,
+    },
     /// There is no hold of this id in force.
     #[error("there is no hold '{id}' in {url}")]
     NoHold {
@@ -258,6 +286,10 @@ impl Coded for VaultError {
             Self::NotAsWritten { .. } => 290,
             Self::Unlisted { .. } => 291,
             Self::OtherVault { .. } => 280,
+            Self::Locked { .. } => 270,
+            Self::NoLocks { .. } => 271,
+            Self::LocksAll { .. } => 272,
+            Self::NoVersions { .. } => 273,
             Self::Objects(e) => return e.code(),
             Self::Format(e) => return e.code(),
             Self::Model(e) => return e.code(),
@@ -295,6 +327,17 @@ impl Coded for VaultError {
             Self::NoBackup { .. } => "`keepfast list` shows the backups of a vault.",
             Self::NoPoint { .. } => "`keepfast list NAME` shows the restore points of a backup.",
             Self::Held { .. } => "Release the hold first, or wait until it ends.",
+            Self::Locked { .. } => "Wait until then; nobody can shorten a lock of mode compliance.",
+            Self::NoLocks { .. } => {
+                "Use an S3 bucket that was made with object lock, or leave `--retain-for` out."
+            }
+            Self::LocksAll { .. } => {
+                "Remove the bucket's default retention: Keepfast locks what points need, and keys and temporary \
+                 objects must stay removable."
+            }
+            Self::NoVersions { .. } => {
+                "Restore from another copy of the vault; a bucket with versions or object lock keeps what is deleted."
+            }
             Self::NoHold { .. } => "`keepfast show NAME` lists the holds of a backup.",
             Self::Incomplete { .. } => "Run the same command again; nothing was committed.",
             Self::Unconfirmed { .. } => "Run `keepfast verify` on the backup before you rely on it.",

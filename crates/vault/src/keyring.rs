@@ -41,7 +41,7 @@ impl KeyState {
 
 /// Whether a vault is encrypted, and whether it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locking {
+pub enum Secrecy {
     /// It has no keys: everything in it is plain.
     Plain,
     /// It has keys, and nobody gave a passphrase or an identity that opens them.
@@ -93,12 +93,12 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Self::log`].
-    pub async fn locking(&self) -> Result<Locking> {
+    pub async fn secrecy(&self) -> Result<Secrecy> {
         self.log().await?;
         Ok(match self.key_state() {
-            KeyState::None => Locking::Plain,
-            KeyState::Locked(_) => Locking::Locked,
-            KeyState::Open(_) => Locking::Open,
+            KeyState::None => Secrecy::Plain,
+            KeyState::Locked(_) => Secrecy::Locked,
+            KeyState::Open(_) => Secrecy::Open,
         })
     }
 

@@ -4,6 +4,7 @@ use crate::environment::Environment;
 use crate::error::VaultError;
 use crate::keyring::KeyState;
 use crate::keys::Keys;
+use crate::lock::Retain;
 use crate::log::Log;
 use crate::marker::{FORMAT, Marker};
 use crate::{Result, layout};
@@ -36,6 +37,8 @@ impl Default for CreateOptions {
 #[derive(Clone)]
 pub struct Vault {
     inner: Arc<Inner>,
+    /// What this clone's commits lock; none means as the backup did before.
+    retain: Option<Retain>,
 }
 
 struct Inner {
@@ -139,16 +142,17 @@ impl Vault {
     }
 
     pub(crate) fn of(target: Target, marker: Marker, keys: Keys, environment: Environment) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                target,
-                marker,
-                keys,
-                environment,
-                log: Mutex::default(),
-                key_state: Mutex::default(),
-            }),
-        }
+        let inner =
+            Inner { target, marker, keys, environment, log: Mutex::default(), key_state: Mutex::default() };
+        Self { inner: Arc::new(inner), retain: None }
+    }
+
+    pub(crate) fn with_retain(&self, retain: Retain) -> Self {
+        Self { inner: self.inner.clone(), retain: Some(retain) }
+    }
+
+    pub(crate) fn retain(&self) -> Option<Retain> {
+        self.retain
     }
 
     /// The vault's random id.

@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use keepfast_keys::{Cost, Credentials, KeyError, NewRecipient, Passphrase};
 use keepfast_model::{ColumnType, Encryption, LogSeq, Record, Selection, TableId, TableName, TableSchema};
-use keepfast_vault::{CheckOptions, Environment, Locking, Vault, VaultError, layout};
+use keepfast_vault::{CheckOptions, Environment, Secrecy, Vault, VaultError, layout};
 use object_store::memory::InMemory;
 use serde_json::Value;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ async fn an_encrypted_vault_opens_with_its_passphrase_and_tells_nothing_secret_w
     assert!(is_whole(&again).await);
 
     let locked = Vault::open_with(memory(store.clone()), world.environment.clone()).await.unwrap();
-    assert_eq!(locked.locking().await.unwrap(), Locking::Locked);
+    assert_eq!(locked.secrecy().await.unwrap(), Secrecy::Locked);
     let point = locked.latest(&backup("b")).await.unwrap();
     assert!(point.tables[0].sealed.is_some() && point.tables[0].schema.columns.is_empty());
     let error = locked.read_manifests(&point.tables[0]).await.unwrap_err();

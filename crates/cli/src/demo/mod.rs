@@ -272,6 +272,8 @@ impl Demo<'_> {
             encrypt: None,
             segment_rows: None,
             parity: None,
+            require: None,
+            retain: None,
         };
         let mut outcome = self.app.engine().backup(&request).await?;
         if let Some((_, error)) = outcome.failed.pop() {

@@ -5,8 +5,9 @@ use super::transfers::backup_json;
 use super::{Report, human, write_json};
 use crate::error::CliError;
 use crate::exit::{Exit, exit_of};
+use crate::values::shown;
 use keepfast_engine::api::{BackupOutcome, RestoreReport, VerifyReport};
-use keepfast_engine::{Cancel, Outcome};
+use keepfast_engine::{Cancel, EngineError, Outcome};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
@@ -106,16 +107,32 @@ pub async fn write_object(
 }
 
 /// How a backup over several targets ended. The errors of all but the last failed target go to standard error here;
-/// the last one is returned.
+/// so does the last one where enough targets stand all the same.
 ///
 /// # Errors
-/// The last failed target's.
+/// The only target's error; with several, which of them stand and why the last one failed.
 pub fn targets_exit(mut outcome: BackupOutcome, json: bool) -> Result<Exit, CliError> {
-    let Some((_, last)) = outcome.failed.pop() else { return Ok(Exit::Done) };
+    let holds = outcome.holds();
+    let stand = outcome.reports.len() + outcome.copies.len();
+    let (required, standing) = (outcome.required, outcome.standing());
+    let of = stand + outcome.failed.len();
+    let last = if holds { None } else { outcome.failed.pop() };
     for (_, error) in outcome.failed {
         crate::exit::print_error(&CliError::from(error), json);
     }
-    Err(last.into())
+    match last {
+        None => Ok(Exit::Done),
+        Some((_, error)) if of == 1 => Err(error.into()),
+        Some((target, error)) => Err(EngineError::TooFewTargets {
+            stand,
+            of,
+            required,
+            standing,
+            target: shown(&target),
+            source: Box::new(error),
+        }
+        .into()),
+    }
 }
 
 /// How a verification ended.

@@ -134,7 +134,7 @@ pub fn backup_json(outcome: &BackupOutcome) -> Value {
             json!({"target": shown(target), "error": error["error"]})
         })
         .collect();
-    let mut document = json!({"backups": outcome.reports, "failed": failed});
+    let mut document = json!({"backups": outcome.reports, "failed": failed, "required": outcome.required, "ok": outcome.holds()});
     if !outcome.copies.is_empty() {
         document["copies"] = json!(outcome.copies);
     }

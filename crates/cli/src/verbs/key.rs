@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::output::Report;
 use crate::output::table::{Grid, Side};
 use keepfast_keys::{Cost, NewRecipient, Recipient};
-use keepfast_vault::{Locking, Vault};
+use keepfast_vault::{Secrecy, Vault};
 use serde::Serialize;
 use serde_json::json;
 use std::io::{self, Write};
@@ -74,7 +74,7 @@ async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
             Some(path) => credentials::passphrase_of(path)?,
             None => match app.credentials().first_passphrase() {
                 // The first one of a vault is the one by which it is opened from now on.
-                Some(passphrase) if vault.locking().await? == Locking::Plain => passphrase.clone(),
+                Some(passphrase) if vault.secrecy().await? == Secrecy::Plain => passphrase.clone(),
                 _ if credentials::can_ask() => credentials::ask("the new recipient", true)?,
                 _ => return Err(CliError::usage("give the new passphrase with --new-passphrase-file FILE")),
             },

@@ -1,15 +1,13 @@
 //! `kill -9` of the program at random moments: earlier points verify, and the same command succeeds.
 //!
-//! `KEEPFAST_LONG=1` goes on for an hour. `KEEPFAST_KILL_VAULT` names a place for the vault, such as `s3://bucket/kills`;
-//! a folder otherwise. `KEEPFAST_SEED` chooses the moments.
+//! `KEEPFAST_LONG=1` goes on for an hour in each place. `KEEPFAST_SEED` chooses the moments.
 
 use crate::run::{Folder, Run};
+use keepfast_testbed::s3::{S3, server_or_skip};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 const ROWS: u64 = 40_000;
-/// Kills of the usual run, about 20 seconds.
-const KILLS: u64 = 40;
 
 /// Numbers that follow from a seed.
 struct Random(u64);
@@ -18,14 +16,6 @@ impl Random {
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
-    }
-}
-
-/// Where backups go: one vault for each call.
-fn vault(folder: &Folder) -> String {
-    match std::env::var("KEEPFAST_KILL_VAULT") {
-        Ok(place) => format!("{}/{}", place.trim_end_matches('/'), std::process::id()),
-        Err(_) => folder.join("a-vault").display().to_string(),
     }
 }
 
@@ -38,10 +28,22 @@ enum Victim {
     Compact,
     Drop,
     Update,
+    Prune,
+    /// Only of a vault with keys.
+    Rotate,
 }
 
-const VICTIMS: [Victim; 6] =
-    [Victim::Full, Victim::Incremental, Victim::Restore, Victim::Compact, Victim::Drop, Victim::Update];
+/// Those that any vault can suffer come first.
+const VICTIMS: [Victim; 8] = [
+    Victim::Full,
+    Victim::Incremental,
+    Victim::Restore,
+    Victim::Compact,
+    Victim::Drop,
+    Victim::Update,
+    Victim::Prune,
+    Victim::Rotate,
+];
 
 struct Kills {
     folder: Folder,
@@ -53,15 +55,14 @@ struct Kills {
 }
 
 impl Kills {
-    fn new(seed: u64) -> Self {
-        let folder = Folder::new();
+    fn new(seed: u64, folder: Folder, vault: String) -> Self {
         folder.sql(&format!(
             "CREATE TABLE big (id BIGINT PRIMARY KEY, v BIGINT, t TEXT);
              INSERT INTO big SELECT value, 1, md5(CAST(value AS TEXT)) FROM generate_series(1, {ROWS})"
         ));
-        let vault = vault(&folder);
         let mut kills = Self { folder, vault, live: ROWS, first: ROWS, random: Random(seed) };
         kills.folder.ok(&["backup", "big", "--to", &kills.backup("b"), "--segment-rows", "1024"]);
+        kills.folder.ok(&["hold", &kills.backup("b"), "--point", "1"]);
         kills.change();
         kills
     }
@@ -80,6 +81,8 @@ impl Kills {
             Victim::Restore => text(&["restore", "big", "--from", &first]),
             Victim::Compact => text(&["compact", &b]),
             Victim::Drop => text(&["drop", &self.backup("other")]),
+            Victim::Prune => text(&["prune", &b, "--keep-last", "2", "--grace", "0s"]),
+            Victim::Rotate => text(&["key", "rotate", "--vault", &self.vault]),
             Victim::Update => text(&["sql", "-c", "UPDATE big SET v = v + 1 WHERE id % 4 = 0"]),
         }
     }
@@ -163,27 +166,56 @@ impl Kills {
     }
 }
 
-#[test]
-fn a_killed_command_leaves_earlier_points_whole_and_succeeds_when_typed_again() {
-    let seed = std::env::var("KEEPFAST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(4);
+/// Kills commands of the first kinds, so many of them.
+fn kill_all(mut kills: Kills, victims: &[Victim], enough: u64) {
     let long = std::env::var_os("KEEPFAST_LONG").is_some_and(|value| value == "1");
     let started = Instant::now();
-    let mut kills = Kills::new(seed);
     let mut took = vec![];
-    for victim in VICTIMS {
-        kills.prepare(victim);
+    for victim in victims {
+        kills.prepare(*victim);
         let began = Instant::now();
-        kills.finish(victim);
+        kills.finish(*victim);
         took.push(began.elapsed());
     }
     let (mut tried, mut killed) = (0, 0);
-    while if long { started.elapsed() < Duration::from_secs(3600) } else { tried < KILLS } {
-        let which = tried as usize % VICTIMS.len();
-        killed += u64::from(kills.kill(VICTIMS[which], took[which]));
+    while if long { started.elapsed() < Duration::from_secs(3600) } else { tried < enough } {
+        let which = tried as usize % victims.len();
+        killed += u64::from(kills.kill(victims[which], took[which]));
         tried += 1;
     }
     kills.folder.ok(&["restore", "big", "--from", &format!("{}@1", kills.backup("b"))]);
     assert_eq!(kills.sum(), kills.first);
-    eprintln!("seed {seed}: {killed} of {tried} commands were killed at work, in {:?}", started.elapsed());
+    eprintln!(
+        "{}: {killed} of {tried} commands were killed at work, in {:?}",
+        kills.vault,
+        started.elapsed()
+    );
     assert!(killed * 2 > tried, "{killed} of {tried}");
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("KEEPFAST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(4);
+    eprintln!("seed {seed}");
+    seed
+}
+
+#[test]
+fn a_killed_command_leaves_earlier_points_whole_and_succeeds_when_typed_again() {
+    let folder = Folder::new();
+    let vault = folder.join("a-vault").display().to_string();
+    kill_all(Kills::new(seed(), folder, vault), &VICTIMS[..7], 42);
+}
+
+#[test]
+fn a_killed_command_leaves_an_encrypted_vault_in_a_bucket_whole() {
+    let Some(s3) = server_or_skip("a_killed_command_leaves_an_encrypted_vault_in_a_bucket_whole") else {
+        return;
+    };
+    let bucket = crate::s3::wait(s3.new_bucket("killed", false));
+    let mut variables = S3::variables(&s3.settings());
+    variables.push(("KEEPFAST_PASSPHRASE".into(), "correct horse".into()));
+    let (folder, vault) = (Folder::with_variables(variables), format!("s3://{bucket}/v"));
+    folder.ok(&["vault", "init", &vault]);
+    folder.ok(&["key", "add", "--vault", &vault]);
+    kill_all(Kills::new(seed(), folder, vault), &VICTIMS, 24);
 }

@@ -12,6 +12,7 @@ mod real_input;
 mod repair;
 mod retention;
 mod run;
+mod s3;
 mod selection;
 mod seven;
 mod shell;

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A folder in which a user types.
-pub struct Folder(tempfile::TempDir);
+pub struct Folder {
+    folder: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
 
 /// What a command gave.
 #[derive(Debug)]
@@ -18,7 +21,12 @@ pub struct Run {
 
 impl Folder {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with_variables(vec![])
+    }
+
+    /// With these environment variables for every command.
+    pub fn with_variables(variables: Vec<(String, String)>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), variables }
     }
 
     /// With the seven statements' table in it.
@@ -39,7 +47,7 @@ impl Folder {
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub fn join(&self, name: &str) -> PathBuf {
@@ -60,6 +68,7 @@ impl Folder {
             .env_remove("KEEPFAST_DATA")
             .env_remove("RUST_LOG")
             .env_remove("RUST_BACKTRACE")
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -24,7 +24,7 @@ fn backing_up_to_an_empty_place_makes_a_vault_and_its_url_alone_is_enough() {
 fn one_backup_goes_to_several_vaults_each_with_its_own_result() {
     let folder = Folder::with_example();
     let document_of_both = folder.json(&["backup", "example", "--to", "here", "./there#there"]);
-    assert_members(&document_of_both, &["backups", "failed"]);
+    assert_members(&document_of_both, &["backups", "failed", "required", "ok"]);
     assert_eq!(document_of_both["backups"].as_array().unwrap().len(), 2);
     assert_eq!(
         document_of_both["backups"][0]["tables"][0]["digest"],
@@ -49,7 +49,15 @@ fn vaults_are_made_once_and_looked_into() {
     folder.fails(1, &["vault", "init"]);
     folder.ok(&["backup", "example", "--to", "b"]);
     let info = folder.json(&["vault", "info"]);
-    assert_members(&info, &["vault", "id", "created", "program", "records", "objects", "bytes", "backups"]);
+    assert_members(
+        &info,
+        &[
+            "vault", "id", "created", "program", "records", "head", "points", "locks", "objects", "bytes",
+            "backups",
+        ],
+    );
+    assert_eq!((&info["points"], &info["locks"]["place"]), (&1.into(), &"none".into()));
+    assert!(info["head"].as_str().unwrap().starts_with("1:"));
     assert_eq!(info["id"], made["id"]);
     assert_eq!(info["records"], 1);
     assert_eq!(info["backups"][0]["backup"], "b");
@@ -57,6 +65,56 @@ fn vaults_are_made_once_and_looked_into() {
     assert!(folder.ok(&["vault", "info", "./second"]).contains("no backups"));
     folder.fails(1, &["vault", "info", "./third"]);
     assert!(!folder.join("third").exists());
+}
+
+#[test]
+fn a_vault_is_copied_brought_up_to_date_and_never_mixed_with_another() {
+    let folder = Folder::with_backup();
+    let copied = folder.json(&["vault", "copy", "./keepfast-data/vault", "./copy"]);
+    assert_members(
+        &copied,
+        &["from", "to", "id", "objects", "bytes", "kept", "records", "head", "damage", "seconds"],
+    );
+    assert_eq!((&copied["records"], &copied["kept"]), (&1.into(), &0.into()));
+    folder.sql("INSERT INTO example VALUES (4, 'new', 1)");
+    folder.ok(&["backup", "example", "--to", "example_backup"]);
+    let again = folder.json(&["vault", "copy", "./keepfast-data/vault", "./copy"]);
+    assert_eq!(again["records"], 1);
+    assert!(again["kept"].as_u64().unwrap() > 0);
+    folder.ok(&["verify", "./copy#example_backup"]);
+    folder.ok(&["diff", "./copy#example_backup", "example"]);
+    // The copy goes on by itself: then it is no earlier state of the first any more.
+    folder.ok(&["backup", "example", "--to", "./copy#example_backup", "--mode", "full"]);
+    let error = folder.fails(1, &["vault", "copy", "./keepfast-data/vault", "./copy"]);
+    assert!(error.contains("KF0235"), "{error}");
+    folder.ok(&["vault", "init", "./other"]);
+    assert!(folder.fails(1, &["vault", "copy", "./keepfast-data/vault", "./other"]).contains("KF0235"));
+    assert!(folder.fails(1, &["vault", "recover", "./copy"]).contains("KF0273"));
+}
+
+#[test]
+fn a_backup_stands_when_as_many_targets_stand_as_are_required() {
+    let folder = Folder::with_example();
+    folder.write("plain", "x");
+    let targets = ["backup", "example", "--to", "here", "./there#b", "./plain#b", "--require"];
+    let with = |n| [&targets[..], &[n]].concat();
+    let error = folder.run(&with("all"));
+    assert_eq!(error.code, 1, "{error:?}");
+    assert!(error.err.contains("KF0326") && error.err.contains("2 of 3 targets stand"), "{error:?}");
+    assert!(error.err.contains("here@1 in") && error.err.contains("b@1 in"), "{error:?}");
+    let enough = folder.run(&with("2"));
+    assert_eq!(enough.code, 0, "{enough:?}");
+    assert!(enough.err.contains("KF0210"), "what failed is said all the same: {enough:?}");
+    assert!(folder.fails(2, &with("4")).contains("more targets"));
+    folder.fails(2, &with("none"));
+    folder.write("keepfast.toml", "[backup]\nrequire = 2\n");
+    assert_eq!(folder.run(&targets[..6]).code, 0);
+    let sql = "BACKUP TABLE example TO 'here', './plain#b' WITH (require = 1)";
+    assert_eq!(folder.run(&["sql", "-c", sql]).code, 0);
+    assert!(
+        folder.fails(1, &["backup", "example", "--to", "here", "--retain-for", "30d"]).contains("KF0271")
+    );
+    folder.fails(2, &["backup", "example", "--to", "here", "--retain-for", "soon"]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         progress: Arc::new(NoProgress),
         cancel: Cancel::default(),
         surroundings: Surroundings::default(),
+        defaults: BackupDefaults::default(),
     });
     let request = BackupRequest {
         tables: TableSet::Tables(vec![TableName::bare("t")]),
@@ -62,6 +63,8 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         certify: Certify::Full,
         encrypt: None,
         parity: None,
+        require: None,
+        retain: None,
         segment_rows: None,
     };
     engine.backup(&request).await

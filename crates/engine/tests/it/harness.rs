@@ -48,6 +48,7 @@ impl Harness {
             progress: Arc::new(NoProgress),
             cancel: Cancel::default(),
             surroundings: Surroundings::default(),
+            defaults: BackupDefaults::default(),
         });
         Self { engine, store, folder }
     }
@@ -75,6 +76,8 @@ impl Harness {
             encrypt: None,
             segment_rows: Some(256),
             parity: None,
+            require: None,
+            retain: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }

@@ -116,11 +116,11 @@ fn options_name_the_key_its_place_and_what_is_valid() {
     for (options, message) in [
         (
             "speed = 1",
-            "option 'speed' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, at line 1, column 30",
+            "option 'speed' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
         ),
         (
             "if_exists = fail",
-            "option 'if_exists' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, at line 1, column 30",
+            "option 'if_exists' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
         ),
         ("mode = fast", "option 'mode' takes auto, full or incremental, not 'fast', at line 1, column 37"),
         ("mode = full, MODE = full", "option 'MODE' stands twice, at line 1, column 43"),
@@ -137,6 +137,11 @@ fn options_name_the_key_its_place_and_what_is_valid() {
             "option 'encrypt' takes none, full or columns:a,b, not 'columns:a,A', at line 1, column 40",
         ),
         ("certify = some", "option 'certify' takes sample or full, not 'some', at line 1, column 40"),
+        ("require = 0", "option 'require' takes all, or a number from 1, not '0', at line 1, column 40"),
+        (
+            "retain_for = '30'",
+            "option 'retain_for' takes a duration such as 12h, 30d or 7y, at most 100y, or none, not '30', at line 1, column 43",
+        ),
         (
             "segment_rows = 1000",
             "option 'segment_rows' takes a power of two from 1024 to 16777216, not '1000', at line 1, column 45",

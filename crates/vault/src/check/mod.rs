@@ -73,6 +73,7 @@ impl Vault {
         self.forgive_pruned(&mut report).await;
         report.damage.sort_by(|a, b| a.path.cmp(&b.path));
         report.damage.dedup_by(|a, b| a.path == b.path && a.what == b.what);
+        self.count_versions(&mut report.damage).await;
         Ok(report)
     }
 
@@ -113,6 +114,30 @@ impl Vault {
             let path = d.path.strip_prefix(root.as_str()).map_or("", |p| p.trim_start_matches('/'));
             !log.is_condemned(path)
         });
+    }
+
+    /// Says of damaged objects whether the place keeps earlier versions of them. A place that does not tell changes
+    /// nothing about the damage.
+    async fn count_versions(&self, damage: &mut [Damage]) {
+        if self.target().immutability().is_none() {
+            return;
+        }
+        for damage in damage {
+            let Some(name) = damage.path.strip_prefix(self.url()).map(|n| n.trim_start_matches('/')) else {
+                continue;
+            };
+            match self.target().versions(name).await {
+                Ok(versions) => {
+                    let earlier =
+                        versions.iter().filter(|(n, v)| n == name && !v.deletion && !v.latest).count();
+                    damage.kept_versions = earlier as u64;
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "the place does not tell whether it keeps earlier versions");
+                    return;
+                }
+            }
+        }
     }
 
     fn damaged_record(&self, log: &Log, fault: Fault) -> Damage {

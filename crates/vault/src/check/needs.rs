@@ -42,6 +42,7 @@ impl Touched {
             what,
             tables: self.tables.iter().cloned().collect(),
             points: self.points.iter().cloned().collect(),
+            kept_versions: 0,
         }
     }
 }

@@ -70,6 +70,8 @@ pub struct Damage {
     pub tables: Vec<TableName>,
     /// Points that need it, sorted.
     pub points: Vec<PointId>,
+    /// Earlier versions of it that the place keeps: `vault recover` may bring it back.
+    pub kept_versions: u64,
 }
 
 impl fmt::Display for Damage {
@@ -81,7 +83,11 @@ impl fmt::Display for Damage {
             many => write!(f, "; {word}s {}", many.join(", ")),
         };
         list(f, "table", self.tables.iter().map(ToString::to_string).collect())?;
-        list(f, "point", self.points.iter().map(ToString::to_string).collect())
+        list(f, "point", self.points.iter().map(ToString::to_string).collect())?;
+        match self.kept_versions {
+            0 => Ok(()),
+            n => write!(f, "; the place keeps {n} earlier version{}", if n == 1 { "" } else { "s" }),
+        }
     }
 }
 

@@ -9,6 +9,15 @@ use futures::stream::TryStreamExt;
 use std::collections::HashSet;
 
 impl Vault {
+    /// Refuses credentials that may not delete, before anything is condemned that they could not remove.
+    ///
+    /// # Errors
+    /// [`keepfast_objects::ObjectsError::Denied`] as [`crate::VaultError::Objects`].
+    pub(super) async fn refuse_without_delete(&self) -> Result<()> {
+        let nothing = format!("{}/{}", layout::STAGING, self.environment().random_id()?);
+        Ok(self.target().delete(&nothing).await?)
+    }
+
     /// Deletes condemned objects whose grace has passed. Returns how many there were.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::NAMES_A_RECORD;
 use super::reach::{listed, references};
 use crate::commit::Revalidate;
 use crate::error::VaultError;
+use crate::lock::refuse_locked;
 use crate::log::{AsOf, Log, Point};
 use crate::vault::Vault;
 use crate::{Result, layout};
@@ -29,7 +30,9 @@ impl Revalidate for Dropping<'_> {
         if points.is_empty() {
             log.resolve(self.backup, AsOf::Latest)?;
         }
-        refuse_held(log, self.backup, &points, self.vault.environment().clock.now())?;
+        let now = self.vault.environment().clock.now();
+        refuse_held(log, self.backup, &points, now)?;
+        refuse_locked(points.iter().copied(), now)?;
         let mut condemned = BTreeSet::new();
         // Segments of a damaged manifest cannot be told any more; they stay until they are found to be orphans.
         self.vault
@@ -91,8 +94,9 @@ impl Vault {
     /// them once `grace` has passed. Works on a damaged backup too.
     ///
     /// # Errors
-    /// [`VaultError::NoBackup`], [`VaultError::Held`]; otherwise as [`Self::commit`].
+    /// [`VaultError::NoBackup`], [`VaultError::Held`], [`VaultError::Locked`]; otherwise as [`Self::commit`].
     pub async fn drop_backup(&self, backup: &BackupName, grace: SignedDuration) -> Result<LogSeq> {
+        self.refuse_without_delete().await?;
         let log = self.log().await?;
         let tables: BTreeSet<TableId> =
             log.points(backup).flat_map(|p| p.tables.iter().map(|t| t.id.clone())).collect();

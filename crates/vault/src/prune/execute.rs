@@ -108,6 +108,7 @@ impl Vault {
         if plan.is_empty() {
             return Ok(report);
         }
+        self.refuse_without_delete().await?;
         let names: Vec<&str> = plan.unneeded.iter().chain(&plan.orphans).map(|o| o.path.as_str()).collect();
         let mut parts: Vec<&[&str]> = names.chunks(NAMES_A_RECORD).collect();
         if parts.is_empty() {

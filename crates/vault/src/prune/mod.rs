@@ -10,7 +10,7 @@ pub mod plan;
 
 mod delete;
 mod drop;
-mod reach;
+pub(crate) mod reach;
 
 pub use execute::PruneReport;
 pub use options::{DEFAULT_GRACE, PruneOptions, Retention};

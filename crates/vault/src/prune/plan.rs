@@ -95,7 +95,12 @@ pub(super) fn judge(
     };
     let candidates: Vec<Candidate> = points
         .values()
-        .map(|p| Candidate { seq: p.seq(), cut: p.cut.at, held: holding(p.seq()).next().is_some() })
+        .map(|p| Candidate {
+            seq: p.seq(),
+            cut: p.cut.at,
+            held: holding(p.seq()).next().is_some(),
+            locked: p.lock.is_some_and(|lock| lock.until > now),
+        })
         .collect();
     let verdicts = retention.policy.judge(&candidates, now)?;
     let (mut kept, mut removed) = (vec![], vec![]);

@@ -44,7 +44,7 @@ impl Reach {
 }
 
 /// Where a manifest's entries stand, their parity, and the manifest's own copy.
-pub(super) fn listed(id: Hash256, manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn listed(id: Hash256, manifest: &Manifest) -> impl Iterator<Item = String> + '_ {
     let copy = manifest.parity.is_some().then(|| layout::manifest_copy(id));
     parity::listed(manifest).map(|(path, ..)| path).chain(copy)
 }

@@ -180,6 +180,7 @@ pub async fn write_point(
         tables,
         elapsed_ms: 1,
         program: "keepfast test".into(),
+        lock: None,
     };
     Ok((point, written))
 }

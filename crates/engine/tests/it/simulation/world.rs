@@ -165,6 +165,7 @@ impl World {
             progress: Arc::new(NoProgress),
             cancel: Cancel::default(),
             surroundings,
+            defaults: BackupDefaults::default(),
         });
         let copy = process.wrap(&place(&self.copy, "copy"));
         let data = self.data.path().to_owned();
@@ -264,6 +265,8 @@ impl Running {
             encrypt: None,
             segment_rows: Some(64),
             parity: None,
+            require: None,
+            retain: None,
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }

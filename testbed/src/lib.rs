@@ -1,0 +1,53 @@
+//! Real servers for the tests: built once, started for one run, stopped with it.
+//!
+//! `cargo xtask test` starts them and tells the tests by environment variables where they are; a test that needs a
+//! server and finds none says `SKIPPED` and is counted so. Everything stands in one private folder, listens on the
+//! loopback address with a password of its own, and is stopped by the id of its process, also when a test failed.
+
+pub mod azurite;
+pub mod go;
+pub mod minio;
+pub mod process;
+
+#[cfg(feature = "client")]
+pub mod azure;
+#[cfg(feature = "client")]
+pub mod s3;
+
+pub use azurite::Azurite;
+pub use minio::Minio;
+
+/// The Azure server's URL, with the account.
+pub const AZURE_URL: &str = "KEEPFAST_TEST_AZURE";
+/// Its account.
+pub const AZURE_ACCOUNT: &str = "KEEPFAST_TEST_AZURE_ACCOUNT";
+/// The account's key.
+pub const AZURE_KEY: &str = "KEEPFAST_TEST_AZURE_KEY";
+/// The S3 server's URL.
+pub const S3_URL: &str = "KEEPFAST_TEST_S3";
+/// Its user.
+pub const S3_USER: &str = "KEEPFAST_TEST_S3_USER";
+/// Its password.
+pub const S3_PASSWORD: &str = "KEEPFAST_TEST_S3_PASSWORD";
+
+/// Why a server is not there.
+#[derive(Debug)]
+pub enum Missing {
+    /// A tool that builds or runs it is not installed: the tests that need it are skipped.
+    Tool(String),
+    /// It should work and does not.
+    Failed(String),
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tool(why) | Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A folder for what is built once for all runs, outside the clone: beside the builds of cargo, or in the user's cache.
+pub fn cache_folder(release: &std::path::Path) -> std::path::PathBuf {
+    release.join("../testbed")
+}
