@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Only the engine knows DataFusion, so that a change in a store never rebuilds it; nobody but the command line knows
 /// which stores exist.
-const RULES: [(&str, &[&str]); 13] = [
+const RULES: [(&str, &[&str]); 15] = [
     ("crates/model", &[]),
     ("crates/objects", &["model"]),
     ("crates/files", &["model", "format"]),

@@ -370,7 +370,7 @@ impl Target {
         let name = format!("staging/{run}/probe");
         let first = match self.put_new(&name, Bytes::from(format!("{run} first"))).await {
             // A folder is made at the first write; a bucket is not.
-            Err(ObjectsError::NotFound { .. }) => {
+            Err(ObjectsError::NotFound { .. }) if self.url.contains("://") => {
                 let reason = "there is no such bucket or container; make it first".to_owned();
                 return Err(ObjectsError::Location { location: self.url.clone(), reason });
             }

@@ -9,8 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
 use keepfast_model::*;
 use keepfast_objects::open_target;
-use keepfast_vault::{AsOf, CreateOptions, Log, Vault};
-use std::collections::BTreeSet;
+use keepfast_vault::{AsOf, CreateOptions, Log, PruneOptions, Vault};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -93,20 +92,13 @@ fn list(log: &Log) -> String {
     format!("{} backups, {} newest points, {rows} rows", backups.len(), newest.len())
 }
 
-/// What planning a prune of one backup reads: each manifest of its points once.
+/// Plans a prune of one backup that keeps half of its points.
 async fn plan_prune(vault: &Vault, log: &Log, backup: &BackupName) -> Outcome<String> {
-    let mut references = BTreeSet::new();
-    for table in log.points(backup).flat_map(|p| &p.tables) {
-        references.extend(table.base.iter().map(|m| (m.id, m.stored, m.bytes.0, m.rows, m.segments)));
-        let changes = table.changes.iter().map(|c| &c.manifest);
-        references.extend(changes.map(|m| (m.id, m.stored, m.bytes.0, m.rows, m.segments)));
-    }
-    let (count, mut segments) = (references.len(), 0);
-    for (id, stored, bytes, rows, number) in references {
-        let reference = ManifestRef { id, stored, bytes: ByteCount(bytes), rows, segments: number };
-        segments += vault.read_manifest(&reference).await?.segments.len();
-    }
-    Ok(format!("{segments} segments in {count} manifests of {} points", log.points(backup).count()))
+    let last = u32::try_from(log.points(backup).count() / 2)?;
+    let policy = RetentionPolicy { last, ..RetentionPolicy::default() };
+    let plan = vault.plan_prune(&PruneOptions::of(backup.clone(), policy)).await?;
+    let objects = plan.unneeded.len();
+    Ok(format!("{} points stay, {} go, with {objects} objects", plan.kept.len(), plan.removed.len()))
 }
 
 /// Peak resident memory of this process, in KiB.

@@ -48,6 +48,8 @@ const VICTIMS: [Victim; 8] = [
 struct Kills {
     folder: Folder,
     vault: String,
+    /// The first point's number: keys of a vault take numbers too.
+    number: u64,
     /// The sum of all values of the live table, and of the first point.
     live: u64,
     first: u64,
@@ -60,9 +62,10 @@ impl Kills {
             "CREATE TABLE big (id BIGINT PRIMARY KEY, v BIGINT, t TEXT);
              INSERT INTO big SELECT value, 1, md5(CAST(value AS TEXT)) FROM generate_series(1, {ROWS})"
         ));
-        let mut kills = Self { folder, vault, live: ROWS, first: ROWS, random: Random(seed) };
-        kills.folder.ok(&["backup", "big", "--to", &kills.backup("b"), "--segment-rows", "1024"]);
-        kills.folder.ok(&["hold", &kills.backup("b"), "--point", "1"]);
+        let made = folder.json(&["backup", "big", "--to", &format!("{vault}#b"), "--segment-rows", "1024"]);
+        let number = made["point"].as_str().and_then(|p| p.strip_prefix("b@")).unwrap().parse().unwrap();
+        let mut kills = Self { folder, vault, number, live: ROWS, first: ROWS, random: Random(seed) };
+        kills.folder.ok(&["hold", &kills.backup("b"), "--point", &number.to_string()]);
         kills.change();
         kills
     }
@@ -73,7 +76,7 @@ impl Kills {
 
     fn arguments(&self, victim: Victim) -> Vec<String> {
         let b = self.backup("b");
-        let first = format!("{b}@1");
+        let first = format!("{b}@{}", self.number);
         let text = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
         match victim {
             Victim::Full => text(&["backup", "big", "--to", &b, "--mode", "full"]),
@@ -183,7 +186,7 @@ fn kill_all(mut kills: Kills, victims: &[Victim], enough: u64) {
         killed += u64::from(kills.kill(victims[which], took[which]));
         tried += 1;
     }
-    kills.folder.ok(&["restore", "big", "--from", &format!("{}@1", kills.backup("b"))]);
+    kills.folder.ok(&["restore", "big", "--from", &format!("{}@{}", kills.backup("b"), kills.number)]);
     assert_eq!(kills.sum(), kills.first);
     eprintln!(
         "{}: {killed} of {tried} commands were killed at work, in {:?}",

@@ -10,7 +10,7 @@ use crate::{Result, layout};
 use futures::stream::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::retention::{Candidate, Reason};
-use keepfast_model::{ByteCount, Hash256, LogSeq, PointId, VaultId};
+use keepfast_model::{ByteCount, Hash256, LogSeq, PointId, TableId, VaultId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -124,7 +124,8 @@ pub(super) fn judge(
 impl Vault {
     /// Plans a prune: which points stay and why, which go, and which objects are to be condemned. Changes nothing.
     ///
-    /// Every manifest is read once and every object listed once; of an object only a short hash is held.
+    /// Every manifest of the backup is read once, of all backups where none is named, and every object listed once; of an
+    /// object only a short hash is held. Orphans are looked for in tables of the same backups.
     ///
     /// # Errors
     /// [`VaultError::Policy`] for a policy that keeps nothing, [`VaultError::NoBackup`]; otherwise as [`Self::log`] and
@@ -144,10 +145,18 @@ impl Vault {
         let gone: BTreeSet<LogSeq> = removed.iter().map(|r| r.point.seq).collect();
         let (going, staying): (Vec<&Point>, Vec<&Point>) =
             log.all_points().partition(|p| gone.contains(&p.seq()));
-        let needed = references(staying.iter().copied());
+        let mut needed = references(staying.iter().copied());
         let mut freed = references(going);
         freed.retain(|id, _| !needed.contains_key(id));
-        let needed = self.reach(needed).await?;
+        // A table is of one backup: manifests of the others tell nothing of what this one gives back.
+        let tables: Option<BTreeSet<TableId>> = options.retention.as_ref().map(|retention| {
+            log.points(&retention.backup).flat_map(|p| &p.tables).map(|t| t.id.clone()).collect()
+        });
+        let judged = |table: &TableId| tables.as_ref().is_none_or(|tables| tables.contains(table));
+        let named: BTreeSet<Hash256> = needed.keys().copied().collect();
+        needed.retain(|_, (_, table)| judged(table));
+        let mut needed = self.reach(needed).await?;
+        needed.add_manifests(named);
         let freed = self.reach(freed).await?;
         let mut plan = PrunePlan {
             retention: options.retention.clone(),
@@ -163,7 +172,7 @@ impl Vault {
             remaining: staying.iter().map(|p| p.seq()).collect(),
         };
         let oldest = self.orphans_before(now, options.orphan_age).await?;
-        self.sort_objects(&log, now, oldest, (&needed, &freed), &mut plan).await?;
+        self.sort_objects(&log, now, oldest, (&needed, &freed), judged, &mut plan).await?;
         Ok(plan)
     }
 
@@ -194,6 +203,7 @@ impl Vault {
         now: Timestamp,
         orphans_before: i64,
         (needed, freed): (&Reach, &Reach),
+        judged: impl Fn(&TableId) -> bool,
         plan: &mut PrunePlan,
     ) -> Result<()> {
         for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
@@ -207,7 +217,9 @@ impl Vault {
                     let leftovers = if after <= now { &mut plan.due } else { &mut plan.waiting };
                     leftovers.objects += 1;
                     leftovers.bytes += object.bytes;
-                } else if needed.covers(&object.path) {
+                } else if needed.covers(&object.path)
+                    || layout::table_of(&object.path).is_some_and(|table| !judged(&TableId(table.to_owned())))
+                {
                 } else if freed.names(&object.path) {
                     plan.unneeded.push(DoomedObject { path: object.path, bytes });
                 } else if object.modified_ms < orphans_before && !freed.covers(&object.path) {

@@ -37,6 +37,12 @@ impl Reach {
             || layout::table_of(path).is_some_and(|table| self.blind.contains(&TableId(table.to_owned())))
     }
 
+    /// Manifests that points name, read or not, with their copies.
+    pub fn add_manifests(&mut self, ids: impl IntoIterator<Item = Hash256>) {
+        let names = ids.into_iter().flat_map(|id| [layout::manifest(id), layout::manifest_copy(id)]);
+        self.names.extend(names.map(|path| NameHash::of(&path)));
+    }
+
     /// Whether one of the points is known to need the object.
     pub fn names(&self, path: &str) -> bool {
         self.names.contains(&NameHash::of(path))
