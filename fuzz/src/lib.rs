@@ -11,6 +11,7 @@
 mod config;
 mod edit;
 mod files;
+mod keys;
 mod manifest;
 mod segment;
 mod sql;
