@@ -124,8 +124,9 @@ fn host(workspace: &Workspace) -> Result<String, String> {
 fn targets(driver: &Path) -> Result<Vec<String>, String> {
     let said = Command::new(driver).env("KEEPFAST_FUZZ", "").output().map_err(|why| why.to_string())?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    let names =
-        text.trim().strip_prefix("set KEEPFAST_FUZZ to one of ").ok_or("the driver names no target")?;
+    // libFuzzer writes lines of its own around it.
+    let names = text.lines().find_map(|line| line.trim().strip_prefix("set KEEPFAST_FUZZ to one of "));
+    let names = names.ok_or("the driver names no target")?;
     Ok(names.split(", ").map(str::to_owned).collect())
 }
 
@@ -188,6 +189,7 @@ fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &
         .env("KEEPFAST_FUZZ_SEEDS", &corpus)
         .arg(format!("-max_total_time={}", plan.seconds))
         .arg(format!("-timeout={SECONDS_AN_INPUT}"))
+        .arg(format!("-report_slow_units={SECONDS_AN_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .arg("-malloc_limit_mb=0")
         .arg(format!("-max_len={MAX_LENGTH}"))
