@@ -2,7 +2,7 @@
 //!
 //! A [`Target`] takes any bytes and calls a reader with them; it returns whatever the reader says, and panics when the
 //! reader gives an answer that it must not give. That no input panics, aborts, hangs, or takes more memory than
-//! [`Target::memory`] is what its callers watch: the coverage-guided driver in `fuzz/driver` (`cargo xtask fuzz`), and
+//! [`Target::memory`] is what its callers watch: the coverage-guided driver (`cargo xtask fuzz`), and
 //! the test in `fuzz/tests`, which runs every seed and every input that once found a defect.
 //!
 //! Formats with hashes, seals and compression would stop random bytes at the door. So the first byte of an input

@@ -89,12 +89,13 @@ impl Walk<'_> {
         if kind > 2 { self.value(kind, deeper) } else { Ok(()) }
     }
 
-    /// The footer itself. Its lists must be lists: the decoder takes them for such whatever their kind says.
+    /// The footer itself. Its fields must be of the kinds that they have: the decoder takes them for such whatever is stated, and
+    /// would read other lists than those that were counted.
     fn metadata(&mut self) -> Result<(), &'static str> {
-        const LISTS: [i64; 4] = [2, 4, 5, 7];
         self.fields(|walk, number, kind| match (number, kind) {
             (2, 9) => walk.schema(),
-            (number, 3..) if LISTS.contains(&number) && kind != 9 => Err("a list in its footer is none"),
+            (1, 5) | (3, 6) | (4 | 5 | 7, 9) | (6 | 9, 8) | (8, 12) => walk.field(kind, DEEPEST),
+            (1..=9, _) => Err("a field of its footer is of another kind"),
             _ => walk.field(kind, DEEPEST),
         })
     }
@@ -119,7 +120,8 @@ impl Walk<'_> {
             let mut children = 0;
             self.fields(|walk, number, kind| match (number, kind) {
                 (5, 5) => walk.number().map(|n| children = signed(n)),
-                (5, _) => Err("its schema is none"),
+                (1..=3 | 6..=9, 5) | (4, 8) | (10, 12) => walk.field(kind, DEEPEST),
+                (1..=10, _) => Err("its schema is none"),
                 _ => walk.field(kind, DEEPEST),
             })?;
             let children = u64::try_from(children).unwrap_or(u64::MAX);

@@ -62,12 +62,15 @@ fn a_schema_that_states_more_children_than_it_has_or_nests_them_without_end_is_a
     assert_eq!(footer_fault(&chain(100)), None);
     // A list by another kind: the decoder would read it as a list all the same.
     let hidden = [BEFORE_ROW_GROUPS, &[0x15, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00]].concat();
-    refused(framed(&hidden), "a list in its footer is none");
+    refused(framed(&hidden), "a field of its footer is of another kind");
+    // And one inside what claims to be bytes.
+    let hidden = [&[0x18, 0x08, 0x39, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00][..], &[0x00; 8]].concat();
+    refused(framed(&hidden), "a field of its footer is of another kind");
 }
 
 #[test]
 fn footers_nested_without_end_or_cut_off_are_errors_and_real_ones_are_not() {
-    let nested = [vec![0x1c; 10_000], vec![0; 10_001]].concat();
+    let nested = [vec![0xac], vec![0x1c; 10_000], vec![0; 10_002]].concat();
     assert_eq!(footer_fault(&framed(&nested)), Some("its footer is nested too deep"));
     assert_eq!(footer_fault(&framed(&[0x15])), Some("its footer is cut off"));
     assert_eq!(footer_fault(&framed(&[0x15, 0xff, 0xff])), Some("its footer is cut off"));
