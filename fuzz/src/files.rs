@@ -1,6 +1,6 @@
 //! Files that somebody imports: CSV, JSON lines, Parquet.
 
-use crate::{edit, form, seed};
+use crate::{edit, form, seed, small_rows};
 use keepfast_files::{ExportOptions, Exporter, Format, ImportOptions, open_import};
 use keepfast_model::RowHasher;
 use keepfast_store::sample;
@@ -87,7 +87,7 @@ fn exported(format: Format) -> Vec<u8> {
     let schema = sample::schema_of(&sample::all_types());
     let options = ExportOptions { format: Some(format), ..ExportOptions::default() };
     let mut exporter = Exporter::create(&path, &schema, &options).expect("a new file");
-    exporter.write(&sample::batch(&schema, 40, 1)).expect("rows of the schema");
+    exporter.write(&small_rows(&schema)).expect("rows of the schema");
     exporter.finish().expect("a file that was written");
     std::fs::read(&path).expect("a file that was written")
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Target`] takes any bytes and calls a reader with them; it returns whatever the reader says, and panics when the
 //! reader gives an answer that it must not give. That no input panics, aborts, hangs, or takes more memory than
-//! [`Target::memory`] is what its callers watch: the coverage-guided driver in `fuzz/driver` (`cargo xtask fuzz`), and
+//! [`Target::memory`] is what its callers watch: the coverage-guided driver (`cargo xtask fuzz`), and
 //! the test in `fuzz/tests`, which runs every seed and every input that once found a defect.
 //!
 //! Formats with hashes, seals and compression would stop random bytes at the door. So the first byte of an input
@@ -11,10 +11,16 @@
 mod config;
 mod edit;
 mod files;
+mod keys;
 mod manifest;
 mod segment;
 mod sql;
 mod vault;
+
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use keepfast_model::TableSchema;
+use keepfast_store::sample;
 
 /// One reader under attack.
 #[derive(Clone, Copy, Debug)]
@@ -125,4 +131,16 @@ fn form(data: &[u8]) -> Option<(u8, &[u8])> {
 /// A seed in this form.
 fn seed(form: u8, bytes: &[u8]) -> Vec<u8> {
     [&[form], bytes].concat()
+}
+
+/// Rows with values of every kind but the huge ones, which alone would fill an input.
+fn small_rows(schema: &TableSchema) -> RecordBatch {
+    const BYTES_MAX: usize = 2_048;
+    let batch = sample::batch(schema, 40, 1);
+    let alone =
+        |row: u64| take_record_batch(&batch, &UInt64Array::from(vec![row])).expect("a row of the batch");
+    let small =
+        |row: &u64| alone(*row).columns().iter().all(|column| column.get_array_memory_size() < BYTES_MAX);
+    let rows: Vec<u64> = (0..batch.num_rows() as u64).filter(small).collect();
+    take_record_batch(&batch, &UInt64Array::from(rows)).expect("rows of the batch")
 }

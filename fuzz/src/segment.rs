@@ -1,6 +1,6 @@
 //! Segments and change segments: Parquet files, edited where their readers look.
 
-use crate::{edit, form, seed};
+use crate::{edit, form, seed, small_rows};
 use arrow::array::{ArrayRef, BinaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use keepfast_format::{
@@ -23,7 +23,7 @@ struct Samples {
 
 static ROWS: LazyLock<Samples> = LazyLock::new(|| {
     let schema = sample::schema_of(&sample::all_types());
-    let batch = sample::batch(&schema, 40, 1);
+    let batch = small_rows(&schema);
     let files = profiles(&schema).iter().map(|profile| segment(&schema, profile, batch.clone())).collect();
     Samples { schema, files }
 });
@@ -64,20 +64,20 @@ fn segment(schema: &TableSchema, profile: &WriterProfile, batch: RecordBatch) ->
 
 /// Puts, a patch and a delete of a few rows.
 fn change_segment(schema: &TableSchema, profile: &WriterProfile) -> Vec<u8> {
-    const ROWS: usize = 12;
-    let rows = sample::batch(schema, ROWS, 1);
-    let ops = (0..ROWS).map(|i| match i % 4 {
+    let rows = small_rows(schema);
+    let count = rows.num_rows();
+    let ops = (0..count).map(|i| match i % 4 {
         0 => ChangeOp::Patch as i8,
         _ => ChangeOp::PutRow as i8,
     });
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(Int8Array::from_iter_values(ops)),
-        Arc::new(Int64Array::from_iter_values(0..ROWS as i64)),
-        Arc::new(StringArray::from_iter_values((0..ROWS).map(|_| "0"))),
-        Arc::new(StringArray::from_iter_values((0..ROWS).map(|i| i.to_string()))),
-        Arc::new(Int32Array::from_iter_values((0..ROWS).map(|_| 0))),
-        Arc::new(BinaryArray::from_iter((0..ROWS).map(|i| (i % 4 == 0).then_some([0xff_u8; 8])))),
-        Arc::new(Int64Array::from_iter((0..ROWS).map(|_| None))),
+        Arc::new(Int64Array::from_iter_values(0..count as i64)),
+        Arc::new(StringArray::from_iter_values((0..count).map(|_| "0"))),
+        Arc::new(StringArray::from_iter_values((0..count).map(|i| i.to_string()))),
+        Arc::new(Int32Array::from_iter_values((0..count).map(|_| 0))),
+        Arc::new(BinaryArray::from_iter((0..count).map(|i| (i % 4 == 0).then_some([0xff_u8; 8])))),
+        Arc::new(Int64Array::from_iter((0..count).map(|_| None))),
     ];
     columns.extend(rows.columns().iter().cloned());
     let batch = RecordBatch::try_new(change_schema(schema), columns).expect("columns of changes");

@@ -1,6 +1,6 @@
 //! What opening a vault reads: its marker, its key file, its log.
 
-use crate::{edit, form, seed};
+use crate::{edit, form, keys, seed};
 use bytes::Bytes;
 use jiff::Timestamp;
 use keepfast_format::{Manifest, ManifestKind, WriterProfile};
@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 
 /// A clock that stands, and random bytes that repeat: the same vault in every process.
 #[derive(Debug)]
-struct Fixed;
+pub(crate) struct Fixed;
 
 impl Clock for Fixed {
     fn now(&self) -> Timestamp {
@@ -188,14 +188,18 @@ fn open_with(name: &str, bytes: Bytes, remove: &[String]) {
 
 pub(crate) fn keys(data: &[u8]) {
     let Some((form, rest)) = form(data) else { return };
+    if form & 0x40 != 0 {
+        return keys::open(form, rest);
+    }
     let name = if form & 0x80 == 0 { layout::key_file(1) } else { layout::MARKER.to_owned() };
-    open_with(&name, stored(&name, form & 0x7f, rest), &[]);
+    open_with(&name, stored(&name, form & 0x3f, rest), &[]);
 }
 
 pub(crate) fn key_seeds() -> Vec<Vec<u8>> {
     let (key, marker) = (object(&layout::key_file(1)), object(layout::MARKER));
     let mut seeds = vec![seed(2, &[]), seed(0x82, &[]), seed(0, &key), seed(0x80, &marker)];
     seeds.extend([seed(1, &unsealed(&key)), seed(0x81, &unsealed(&marker))]);
+    seeds.extend(keys::seeds().iter().map(|(form, json)| seed(0x40 | form, json)));
     seeds
 }
 
@@ -204,6 +208,9 @@ const RECORDS: u64 = 6;
 
 pub(crate) fn log(data: &[u8]) {
     let Some((form, rest)) = form(data) else { return };
+    if form & 0x0f == 0x0f {
+        return checkpoint(form >> 4, rest);
+    }
     let seq = LogSeq(1 + u64::from(form >> 4) % RECORDS);
     // The records after it would name another hash; its copy would stand in for it.
     let mut remove = vec![layout::log_copy(seq)];
@@ -214,6 +221,28 @@ pub(crate) fn log(data: &[u8]) {
     open_with(&name, stored(&name, form & 0x0f, rest), &remove);
 }
 
+/// Records of the log together, as an object that stands beside it: its bytes as they are, or its records edited, each with its
+/// seal made right where the form wants it.
+fn checkpoint(form: u8, rest: &[u8]) {
+    static RECORDS_IN_ORDER: LazyLock<Vec<Vec<u8>>> =
+        LazyLock::new(|| (1..=RECORDS).map(|seq| object(&layout::log_record(LogSeq(seq)))).collect());
+    let bytes = match form % 4 {
+        0 => rest.to_vec(),
+        1 => zstd::bulk::compress(rest, 1).unwrap_or_default(),
+        2 => zstd::bulk::compress(&edit::edited(RECORDS_IN_ORDER.concat(), rest), 1).unwrap_or_default(),
+        // One record alone, so that its seal can follow.
+        _ => {
+            let mut records = RECORDS_IN_ORDER.clone();
+            let (which, script) = rest.split_first().unwrap_or((&0, &[]));
+            let record = &mut records[usize::from(*which) % RECORDS as usize];
+            *record = sealed(&edit::edited(unsealed(record), script));
+            zstd::bulk::compress(&records.concat(), 1).unwrap_or_default()
+        }
+    };
+    let name = layout::checkpoint(LogSeq(RECORDS), Hash256::of(&bytes));
+    open_with(&name, bytes.into(), &[]);
+}
+
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![];
     for n in 0..RECORDS {
@@ -221,5 +250,6 @@ pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
         let form = (n as u8) << 4;
         seeds.extend([seed(form, &record), seed(form | 1, &unsealed(&record)), seed(form | 2, &[])]);
     }
+    seeds.extend([0x2f, 0x3f].map(|form| seed(form, &[])));
     seeds
 }

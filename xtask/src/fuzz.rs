@@ -1,7 +1,7 @@
 //! The fuzzer: every target of `fuzz/`, several at once, each for so many seconds.
 //!
-//! The driver is its own workspace, built with LLVM's counters of coverage, which stable Rust has, into its own
-//! folder beside the release builds. What was found to be worth trying is kept there for the next run.
+//! The driver is built with LLVM's counters of coverage, which stable Rust has, into its own folder beside the release
+//! builds. Inputs that reached something new are kept there for the next run.
 
 use crate::steps::{Outcome, Steps, run as run_command};
 use crate::workspace::Workspace;
@@ -93,18 +93,22 @@ fn build(workspace: &Workspace, folder: &Path) -> Result<(PathBuf, Outcome), Out
         workspace
             .cargo(&[
                 "build",
-                "--release",
                 "--locked",
-                "--manifest-path",
-                "fuzz/driver/Cargo.toml",
+                "--profile",
+                "fuzz",
+                "--package",
+                "keepfast-fuzz",
+                "--features",
+                "driver",
                 "--target",
             ])
             .arg(&host)
             .arg("--target-dir")
             .arg(folder)
-            .env("RUSTFLAGS", COVERAGE.join(" ")),
+            .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f")),
     );
-    Ok((folder.join(host).join("release").join("keepfast-fuzz-driver"), outcome))
+    let program = format!("keepfast-fuzz{}", std::env::consts::EXE_SUFFIX);
+    Ok((folder.join(host).join("fuzz").join(program), outcome))
 }
 
 fn host(workspace: &Workspace) -> Result<String, String> {
@@ -120,8 +124,9 @@ fn host(workspace: &Workspace) -> Result<String, String> {
 fn targets(driver: &Path) -> Result<Vec<String>, String> {
     let said = Command::new(driver).env("KEEPFAST_FUZZ", "").output().map_err(|why| why.to_string())?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    let names =
-        text.trim().strip_prefix("set KEEPFAST_FUZZ to one of ").ok_or("the driver names no target")?;
+    // libFuzzer writes lines of its own around it.
+    let names = text.lines().find_map(|line| line.trim().strip_prefix("set KEEPFAST_FUZZ to one of "));
+    let names = names.ok_or("the driver names no target")?;
     Ok(names.split(", ").map(str::to_owned).collect())
 }
 
@@ -143,7 +148,9 @@ fn fuzz(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path) -> Res
                     let Some(name) = next else { break };
                     let result = one(workspace, plan, folder, driver, &name);
                     match &result {
-                        Ok(runs) => println!("   {name:<10} {runs:>12} inputs"),
+                        Ok(read) => {
+                            println!("   {name:<10} {:>12} inputs, {:>6} edges", read.inputs, read.edges)
+                        }
                         Err(why) => println!("   {name:<10} FOUND SOMETHING\n{why}"),
                     }
                     results.lock().expect("nobody panics holding it").push((name, result));
@@ -154,15 +161,24 @@ fn fuzz(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path) -> Res
     let results = results.into_inner().expect("nobody panics holding it");
     let failed: Vec<&str> =
         results.iter().filter(|(_, r)| r.is_err()).map(|(name, _)| name.as_str()).collect();
-    let runs: u64 = results.iter().filter_map(|(_, r)| r.as_ref().ok()).sum();
+    let inputs: u64 = results.iter().filter_map(|(_, r)| r.as_ref().ok()).map(|read| read.inputs).sum();
     match failed.is_empty() {
-        true => Ok(format!("{runs} inputs of {count} targets in {} s each", plan.seconds)),
+        true => Ok(format!("{inputs} inputs of {count} targets in {} s each", plan.seconds)),
         false => Err(format!("defects behind {}", failed.join(", "))),
     }
 }
 
-/// Fuzzes one target; how many inputs it read.
-fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &str) -> Result<u64, String> {
+/// What the driver says at its end.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    /// Inputs that were read.
+    inputs: u64,
+    /// Edges of the program that they ran over.
+    edges: u64,
+}
+
+/// Fuzzes one target.
+fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &str) -> Result<Read, String> {
     let (corpus, found) = (folder.join("corpus").join(name), folder.join("found").join(name));
     for made in [&corpus, &found] {
         std::fs::create_dir_all(made).map_err(|why| format!("{}: {why}", made.display()))?;
@@ -173,6 +189,7 @@ fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &
         .env("KEEPFAST_FUZZ_SEEDS", &corpus)
         .arg(format!("-max_total_time={}", plan.seconds))
         .arg(format!("-timeout={SECONDS_AN_INPUT}"))
+        .arg(format!("-report_slow_units={SECONDS_AN_INPUT}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .arg("-malloc_limit_mb=0")
         .arg(format!("-max_len={MAX_LENGTH}"))
@@ -186,17 +203,23 @@ fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &
     let said = command.output().map_err(|why| format!("the driver did not start: {why}"))?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     if said.status.success() {
-        return Ok(executed(&text));
+        return read(&text);
     }
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(25)..].join("\n");
     Err(format!("{tail}\n   mend it, and keep the input in fuzz/inputs/{name} ({})", said.status))
 }
 
-/// How many inputs the driver says it read.
-fn executed(text: &str) -> u64 {
-    let count = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-    count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+/// Reads `#1234  DONE   cov: 56 ft: …`. A driver without counters tries inputs blindly and covers nothing, which is no fuzzing.
+fn read(text: &str) -> Result<Read, String> {
+    let done = text.lines().filter(|line| line.starts_with('#') && line.contains("DONE")).next_back();
+    let words: Vec<&str> = done.unwrap_or_default().split_whitespace().collect();
+    let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1));
+    let inputs = words.first().and_then(|first| first.trim_start_matches('#').parse().ok());
+    match (inputs, after("cov:").and_then(|n| n.parse().ok())) {
+        (Some(inputs @ 1..), Some(edges @ 1..)) => Ok(Read { inputs, edges }),
+        _ => Err("the driver ended without saying what its inputs covered".into()),
+    }
 }
 
 #[cfg(test)]
@@ -212,8 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_inputs_is_read_from_what_the_driver_says() {
-        assert_eq!(executed("DONE\nstat::number_of_executed_units: 1234\nstat::x: 5\n"), 1234);
-        assert_eq!(executed("nothing"), 0);
+    fn inputs_and_edges_are_read_from_what_the_driver_says_last() {
+        let said =
+            "#2\tINITED cov: 9 ft: 9\n#1234\tDONE   cov: 56 ft: 78 corp: 9/1Kb lim: 4\nDone 1234 runs\n";
+        assert_eq!(read(said), Ok(Read { inputs: 1234, edges: 56 }));
+        assert!(read("#1234\tDONE   ft: 78 corp: 9/1Kb\n").is_err(), "no counters");
+        assert!(read("#1\tDONE   cov: 0 ft: 0\n").is_err(), "nothing covered");
+        assert!(read("nothing").is_err());
     }
 }

@@ -25,7 +25,8 @@ use workspace::Workspace;
 
 const USAGE: &str = "\
 cargo xtask check             formatting, lints, pinned versions, licences, direction of dependencies
-cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide
+cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide,
+                              the fuzzer for a minute a target
 cargo xtask fuzz [TARGET…]    the fuzzer alone: [--seconds N | --minutes N] for each target, a minute without
 cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask bench --help` lists the options";
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
                 demo::run(&workspace, &mut steps);
                 guide::run(&workspace, &mut steps);
             }
+            fuzz::run(&workspace, &mut steps, &[]);
         }
         ["fuzz", options @ ..] => fuzz::run(&workspace, &mut steps, options),
         ["bench", options @ ..] => return bench::run(&workspace, options),

@@ -27,9 +27,50 @@ fn a_footer_that_states_more_row_groups_than_memory_holds_is_an_error() {
     }
 }
 
+/// A footer with these elements in its schema: the bytes of each, without its end.
+fn with_schema(elements: &[&[u8]]) -> Vec<u8> {
+    let mut footer = vec![0x15, 0x02, 0x19, 0xfc];
+    let mut length = elements.len();
+    while length > 0x7f {
+        footer.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    footer.push(length as u8);
+    elements.iter().for_each(|element| footer.extend([element, &[0][..]].concat()));
+    footer.extend([0x16, 0x00, 0x19, 0x0c, 0x00]);
+    framed(&footer)
+}
+
+#[test]
+fn a_schema_that_states_more_children_than_it_has_or_nests_them_without_end_is_an_error() {
+    let schema = schema_of(vec![(ColumnType::Int32, true)]);
+    let refused = |file: Vec<u8>, reason: &str| {
+        assert_eq!(footer_fault(&file), Some(reason));
+        let error = read_segment(Bytes::from(file), &schema, None, 16).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error}");
+    };
+    let more = "its schema states more elements than there are";
+    // Two thousand million children, as the decoder would make room for them; one less than none; one too many.
+    refused(with_schema(&[&[0x48, 1, b'r', 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f]]), more);
+    refused(with_schema(&[&[0x48, 1, b'r', 0x15, 0x01]]), more);
+    refused(with_schema(&[&[0x48, 1, b'r', 0x15, 0x04], &[0x15, 0x02, 0x25, 0x00, 0x18, 1, b'a']]), more);
+    // Each the only child of the one before.
+    let only: &[u8] = &[0x35, 0x00, 0x18, 1, b'g', 0x15, 0x02];
+    let leaf: &[u8] = &[0x15, 0x02, 0x25, 0x00, 0x18, 1, b'a'];
+    let chain = |groups: usize| with_schema(&[vec![only; groups], vec![leaf]].concat());
+    refused(chain(20_000), "its schema is nested too deep");
+    assert_eq!(footer_fault(&chain(100)), None);
+    // A list by another kind: the decoder would read it as a list all the same.
+    let hidden = [BEFORE_ROW_GROUPS, &[0x15, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00]].concat();
+    refused(framed(&hidden), "a field of its footer is of another kind");
+    // And one inside what claims to be bytes.
+    let hidden = [&[0x18, 0x08, 0x39, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00][..], &[0x00; 8]].concat();
+    refused(framed(&hidden), "a field of its footer is of another kind");
+}
+
 #[test]
 fn footers_nested_without_end_or_cut_off_are_errors_and_real_ones_are_not() {
-    let nested = [vec![0x1c; 10_000], vec![0; 10_001]].concat();
+    let nested = [vec![0xac], vec![0x1c; 10_000], vec![0; 10_002]].concat();
     assert_eq!(footer_fault(&framed(&nested)), Some("its footer is nested too deep"));
     assert_eq!(footer_fault(&framed(&[0x15])), Some("its footer is cut off"));
     assert_eq!(footer_fault(&framed(&[0x15, 0xff, 0xff])), Some("its footer is cut off"));

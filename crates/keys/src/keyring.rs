@@ -169,6 +169,9 @@ impl Keyring {
                 _ => return Err(forged("a key does not say what it is of")),
             }
         }
+        if auth.is_empty() {
+            return Err(forged("a key is missing"));
+        }
         for (table, column, named) in columns {
             if let Some(key) = tables.get_mut(table) {
                 key.columns.insert(column, named);
@@ -253,7 +256,7 @@ impl Keyring {
     /// The key that authenticates records, and the generation by which they name it.
     pub fn auth(&self) -> (u64, &SecretKey) {
         let (generation, named) =
-            self.auth.last_key_value().expect("a keyring is made with a key that authenticates");
+            self.auth.last_key_value().expect("a keyring is made and opened with a key that authenticates");
         (*generation, &named.key)
     }
 

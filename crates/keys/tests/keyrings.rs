@@ -1,7 +1,8 @@
 //! Keyrings: who can open them, what changes keep, and that no changed file opens.
 
+use keepfast_keys::file::KeyKind;
 use keepfast_keys::{
-    Cost, Credentials, KeyError, KeyFile, Keyring, NewRecipient, Passphrase, Recipient, SecretKey,
+    Cost, Credentials, KeyError, KeyFile, Keyring, NewRecipient, Passphrase, Random, Recipient, SecretKey,
     SystemRandom,
 };
 use keepfast_model::{ColumnId, Encryption, TableId};
@@ -153,6 +154,37 @@ fn no_member_of_a_key_file_can_be_changed_moved_or_removed() {
     refused(&|json| json["recipients"] = Value::Array(vec![]));
     refused(&|json| drop(json.as_object_mut().unwrap().remove("mac")));
     eprintln!("{tried} changed key files were refused");
+}
+
+/// Random bytes that repeat, so that a test knows every key.
+#[derive(Debug)]
+struct Sevens;
+
+impl Random for Sevens {
+    fn fill(&self, buffer: &mut [u8]) -> std::io::Result<()> {
+        buffer.fill(7);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_lacks_a_key_is_refused_even_when_its_code_is_right() {
+    let secret = "00".repeat(32);
+    let keyring = Keyring::create(OWNER, 2, &secret, "office", &passphrase("a"), &Sevens).unwrap();
+    let whole = keyring.to_file(&Sevens).unwrap();
+    let opened = |without: Option<KeyKind>| {
+        let mut file = whole.clone();
+        file.keys.retain(|key| Some(key.kind) != without);
+        file.mac = None;
+        let message = serde_json::to_vec(&file).unwrap();
+        file.mac = Some(SecretKey::new([7; 32]).derive("keepfast key file 1").mac(&message));
+        Keyring::open(&file, OWNER, &Credentials::passphrase("a"))
+    };
+    assert!(opened(None).unwrap() == keyring);
+    for kind in [KeyKind::Auth, KeyKind::Dedup, KeyKind::Staging] {
+        let error = opened(Some(kind)).unwrap_err();
+        assert!(matches!(error, KeyError::Forged { .. }), "{kind:?}: {error}");
+    }
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn decode(vault: &Vault, newest: LogSeq, stored: Hash256, bytes: &[u8]) -> Resul
     let (mut batch, mut size) = (vec![], 0);
     each_record(bytes, |seq, bytes| {
         if seq < newest {
-            size += bytes.len();
+            // Empty lines cost memory as well.
+            size += bytes.len() + size_of::<(LogSeq, Vec<u8>)>();
             batch.push((seq, bytes.to_vec()));
         }
         if size >= BATCH {
