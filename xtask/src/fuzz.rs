@@ -1,12 +1,12 @@
 //! The fuzzer: every target of `fuzz/`, several at once, each for so many seconds.
 //!
-//! The driver is built with LLVM's counters of coverage, which stable Rust has, into its own folder beside the release
-//! builds. Inputs that reached something new are kept there for the next run.
+//! The driver is built with LLVM's counters of coverage, which stable Rust has, in every crate of the workspace. Inputs
+//! that reached something new are kept beside the release builds for the next run.
 
 use crate::steps::{Outcome, Steps, run as run_command};
 use crate::workspace::Workspace;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
 /// Seconds for each target: a minute, and an hour in a nightly run.
@@ -19,6 +19,11 @@ const MAX_LENGTH: u32 = 1 << 16;
 const SECONDS_AN_INPUT: u32 = 60;
 /// Memory of one process, in MiB; each target has a tighter limit of its own.
 const MEMORY: u32 = 4096;
+
+/// The driver's program.
+const DRIVER: &str = "keepfast-fuzz";
+/// Set where cargo calls this program in place of rustc.
+pub const COUNTED: &str = "KEEPFAST_FUZZ_COUNTED";
 
 /// What makes LLVM count which edges of the program ran, and show the fuzzer what was compared.
 const COVERAGE: [&str; 6] = [
@@ -67,57 +72,60 @@ pub fn run(workspace: &Workspace, steps: &mut Steps, options: &[&str]) {
         }
     };
     let folder = workspace.release.with_file_name("fuzz");
-    let mut driver = PathBuf::new();
-    let built = steps.step("fuzzer", |_| match build(workspace, &folder) {
-        Ok((path, outcome)) => {
-            driver = path;
-            outcome
-        }
-        Err(outcome) => outcome,
-    });
-    if built {
+    let driver = workspace.release.join(format!("{DRIVER}{}", std::env::consts::EXE_SUFFIX));
+    if steps.step("fuzzer", |_| build(workspace)) {
         steps.step("fuzzing", |_| fuzz(workspace, &plan, &folder, &driver).into());
     }
 }
 
-/// Builds the driver; where it is then.
-fn build(workspace: &Workspace, folder: &Path) -> Result<(PathBuf, Outcome), Outcome> {
+/// Builds the driver. Cargo hands every crate of the workspace, and nothing else, to [`counted_rustc`], so that what lies
+/// below them is the same as for the program and is not compiled twice.
+fn build(workspace: &Workspace) -> Outcome {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     let asked = Command::new(&compiler).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !asked.is_ok_and(|status| status.success()) {
-        return Err(Outcome::Skipped(format!("no C++ compiler '{compiler}', which libFuzzer needs")));
+        return Outcome::Skipped(format!("no C++ compiler '{compiler}', which libFuzzer needs"));
     }
-    // With a named target, build scripts and macros are compiled without counters.
-    let host = host(workspace).map_err(Outcome::Failed)?;
-    let outcome = run_command(
+    let this = match std::env::current_exe() {
+        Ok(this) => this,
+        Err(why) => return Outcome::Failed(format!("this program does not know where it is: {why}")),
+    };
+    let features = format!("{DRIVER}/driver");
+    run_command(
         workspace
             .cargo(&[
                 "build",
+                "--release",
                 "--locked",
-                "--profile",
-                "fuzz",
-                "--package",
-                "keepfast-fuzz",
+                "--workspace",
+                "--bin",
+                DRIVER,
                 "--features",
-                "driver",
-                "--target",
+                &features,
             ])
-            .arg(&host)
-            .arg("--target-dir")
-            .arg(folder)
-            .env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f")),
-    );
-    let program = format!("keepfast-fuzz{}", std::env::consts::EXE_SUFFIX);
-    Ok((folder.join(host).join("fuzz").join(program), outcome))
+            .env("RUSTC_WORKSPACE_WRAPPER", this)
+            .env(COUNTED, "1"),
+    )
 }
 
-fn host(workspace: &Workspace) -> Result<String, String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = Command::new(rustc).arg("-vV").current_dir(&workspace.root).output();
-    let said = said.map_err(|why| format!("rustc did not start: {why}"))?;
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| "rustc does not say what it compiles for".into())
+/// Runs rustc as cargo asks, with counters in every crate but build scripts.
+pub fn counted_rustc(arguments: &[String]) -> ExitCode {
+    let Some((rustc, arguments)) = arguments.split_first() else { return ExitCode::from(2) };
+    let mut command = Command::new(rustc);
+    command.args(arguments);
+    let name = arguments.iter().skip_while(|a| *a != "--crate-name").nth(1);
+    if name.is_some_and(|name| name != "___" && !name.starts_with("build_script_")) {
+        command.args(COVERAGE).args(["-Cdebug-assertions=on", "-Coverflow-checks=off"]);
+    }
+    match command.status() {
+        Ok(status) => {
+            status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(why) => {
+            eprintln!("{rustc} did not start: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Names of all targets, as the driver says them.

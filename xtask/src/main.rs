@@ -32,6 +32,9 @@ cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask 
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if std::env::var_os(fuzz::COUNTED).is_some() {
+        return fuzz::counted_rustc(&arguments);
+    }
     let workspace = match Workspace::find() {
         Ok(workspace) => workspace,
         Err(why) => {

@@ -23,8 +23,6 @@ static TARGET: LazyLock<&'static Target> = LazyLock::new(|| {
         eprintln!("set KEEPFAST_FUZZ to one of {}", known.join(", "));
         std::process::exit(2);
     };
-    // Readers catch what their decoders assert. The fuzzer's own hook would end the process before they can.
-    std::panic::set_hook(Box::new(|info| LAST.with_borrow_mut(|last| *last = info.to_string())));
     target
 });
 
@@ -41,6 +39,8 @@ libfuzzer_sys::fuzz_target!(init: {
             std::fs::write(path, seed).expect("a folder for seeds");
         }
     }
+    // Readers catch what their decoders assert. The fuzzer's own hook would end the process before they can.
+    std::panic::set_hook(Box::new(|info| LAST.with_borrow_mut(|last| *last = info.to_string())));
 }, |data: &[u8]| {
     let target = *TARGET;
     let limit = MEMORY.allocated() + target.memory(data.len());
