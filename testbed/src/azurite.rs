@@ -62,7 +62,7 @@ fn install(cache: &Path) -> Result<PathBuf, Missing> {
             return Err(Missing::Tool(format!("{tool}, which runs azurite, is not installed")));
         }
     }
-    println!("   installing azurite@{VERSION}, once");
+    eprintln!("   installing azurite@{VERSION}, once");
     let unfinished = cache.join(format!("azurite-{}", std::process::id()));
     std::fs::create_dir_all(&unfinished).map_err(|e| failed(e.to_string()))?;
     let mut npm = Command::new("npm");

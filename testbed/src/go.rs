@@ -27,7 +27,7 @@ pub fn install(cache: &Path, module: &str, version: &str) -> Result<PathBuf, Mis
     if !version_of_go.is_ok_and(|status| status.success()) {
         return Err(Missing::Tool(format!("Go, which builds {name}, is not installed")));
     }
-    println!("   building {module}@{version}, once");
+    eprintln!("   building {module}@{version}, once");
     // Built beside its place and moved there, so that what stands there is whole.
     let unfinished = cache.join(format!("{name}-{}", std::process::id()));
     let built = go(&["install", "-trimpath", "-ldflags=-s -w", &format!("{module}@{version}")])

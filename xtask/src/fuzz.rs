@@ -222,7 +222,7 @@ fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &
 
 /// Reads `#1234  DONE   cov: 56 ft: …`. A driver without counters tries inputs blindly and covers nothing, which is no fuzzing.
 fn read(text: &str) -> Result<Read, String> {
-    let done = text.lines().filter(|line| line.starts_with('#') && line.contains("DONE")).next_back();
+    let done = text.lines().rfind(|line| line.starts_with('#') && line.contains("DONE"));
     let words: Vec<&str> = done.unwrap_or_default().split_whitespace().collect();
     let after = |word: &str| words.iter().position(|w| *w == word).and_then(|at| words.get(at + 1));
     let inputs = words.first().and_then(|first| first.trim_start_matches('#').parse().ok());

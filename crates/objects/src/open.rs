@@ -96,11 +96,10 @@ fn folder(path: &std::path::Path, location: &str) -> Result<Target, ObjectsError
     Ok(Target::with_barrier(store.clone(), Path::default(), shown, store))
 }
 
-/// The store, and its locks.
-fn amazon(
-    mut builder: AmazonS3Builder,
-    settings: &Settings,
-) -> Result<(Arc<dyn ObjectStore>, Arc<dyn Immutability>), String> {
+/// A store, and its locks.
+type Lockable = (Arc<dyn ObjectStore>, Arc<dyn Immutability>);
+
+fn amazon(mut builder: AmazonS3Builder, settings: &Settings) -> Result<Lockable, String> {
     for (name, value) in settings {
         let key: AmazonS3ConfigKey = name.parse().map_err(|_| unknown(name))?;
         builder = builder.with_config(key, value);

@@ -22,7 +22,7 @@ impl Meter {
         let now = self.0.requests();
         let lap = now.since(&self.1);
         self.1 = now;
-        println!("{what}: {lap}; dear {}, cheap {}", lap.dear(), lap.cheap());
+        eprintln!("{what}: {lap}; dear {}, cheap {}", lap.dear(), lap.cheap());
         lap
     }
 }

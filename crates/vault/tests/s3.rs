@@ -97,7 +97,7 @@ async fn all_points_of_racing_writers_land_in_a_bucket() {
     let vault = Vault::open(at(bucket, settings)).await.unwrap();
     assert_eq!(vault.log().await.unwrap().all_points().count(), WRITERS * POINTS);
     is_whole(&vault).await;
-    println!("{WRITERS} writers raced for {} records", WRITERS * POINTS);
+    eprintln!("{WRITERS} writers raced for {} records", WRITERS * POINTS);
 }
 
 /// Locks of all objects of a vault by name, as the server tells them.
@@ -225,7 +225,7 @@ async fn a_thief_with_all_rights_cannot_destroy_what_is_locked_and_it_is_recover
     }
     assert!(Vault::open(target.clone()).await.is_err());
     let (gone, kept) = rob(&s3, &bucket, &target).await;
-    println!("the thief removed {gone} versions and delete markers, and {kept} stood");
+    eprintln!("the thief removed {gone} versions and delete markers, and {kept} stood");
     assert!(kept >= names.len() - 1, "{kept} of {} objects", names.len());
     // The markers went too, which brought back what they hid; the thief hides it again.
     for object in &target.list("").await.unwrap() {
