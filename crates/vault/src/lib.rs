@@ -33,7 +33,7 @@ mod seal;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind, Progress};
 pub use commit::{NewObject, Revalidate, StillNewest};
-pub use copy::CopyReport;
+pub use copy::{CopyOptions, CopyReport};
 pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
