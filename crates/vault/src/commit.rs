@@ -104,7 +104,7 @@ impl Vault {
         written: &[NewObject],
         check: &dyn Revalidate,
     ) -> Result<LogSeq> {
-        self.commit_under(records, written, check, None).await
+        self.commit_under(records, written, check, None, false).await
     }
 
     /// As [`Self::commit`], of records that bring new keys.
@@ -114,7 +114,18 @@ impl Vault {
         check: &dyn Revalidate,
         keyring: Arc<Keyring>,
     ) -> Result<LogSeq> {
-        self.commit_under(records, &[], check, Some(keyring)).await
+        self.commit_under(records, &[], check, Some(keyring), false).await
+    }
+
+    /// As [`Self::commit`], of records that stand under a number because of what else stands under theirs; there may be none.
+    pub(crate) async fn commit_numbered(
+        &self,
+        records: Vec<Record>,
+        written: &[NewObject],
+        check: &dyn Revalidate,
+        new_keys: Option<Arc<Keyring>>,
+    ) -> Result<LogSeq> {
+        self.commit_under(records, written, check, new_keys, true).await
     }
 
     async fn commit_under(
@@ -123,6 +134,7 @@ impl Vault {
         written: &[NewObject],
         check: &dyn Revalidate,
         new_keys: Option<Arc<Keyring>>,
+        may_be_empty: bool,
     ) -> Result<LogSeq> {
         let mut records = records;
         let mut written: Vec<NewObject> = written.to_vec();
@@ -136,7 +148,9 @@ impl Vault {
                 .next(&log)
                 .map_err(|seq| VaultError::Unlisted { path: self.target().full(&layout::log_record(seq)) })?;
             records = check.revalidate(&log, records).await?;
-            refuse_contradictions(&records)?;
+            if !(may_be_empty && records.is_empty()) {
+                refuse_contradictions(&records)?;
+            }
             if log.condemns() {
                 // What was condemned may be deleted at any time; the point will not name it.
                 written.retain(|object| !log.is_condemned(&object.path));

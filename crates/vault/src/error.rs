@@ -200,6 +200,14 @@ pub enum VaultError {
     /// A copy for recipients was asked for, and none was named.
     #[error("a copy for recipients of its own needs at least one")]
     NoRecipients,
+    /// A re-encryption found another vault at the place.
+    #[error("{url} holds a vault that was not made by re-encrypting {vault}, or that was written to since")]
+    NotReencrypted {
+        /// The place.
+        url: String,
+        /// The vault that is re-encrypted.
+        vault: String,
+    },
     /// The vault has no keys that could be changed.
     #[error("{url} has no keys: nothing in it is encrypted")]
     NoKeys {
@@ -275,6 +283,7 @@ impl Coded for VaultError {
             Self::RecipientsNeeded { .. } => 274,
             Self::OtherRecipients { .. } => 275,
             Self::NoRecipients => 276,
+            Self::NotReencrypted { .. } => 277,
             Self::NoKeys { .. } => 253,
             Self::KeysChanged => 254,
             Self::Keys(e) => return e.code(),
@@ -341,6 +350,7 @@ impl Coded for VaultError {
             Self::OtherRecipients { .. } => {
                 "Leave the recipients out to bring the copy up to date as it is; for others copy to an empty place, or rotate the keys first."
             }
+            Self::NotReencrypted { .. } => "Choose an empty place.",
             Self::NoRecipients => "Name a public key or a passphrase, or leave the recipients out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",

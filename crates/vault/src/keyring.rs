@@ -302,7 +302,7 @@ impl Vault {
     }
 
     /// A number that no key file has, whether a record names it or a dead change left it.
-    async fn next_generation(&self, log: &Log) -> Result<u64> {
+    pub(crate) async fn next_generation(&self, log: &Log) -> Result<u64> {
         let mut highest = log.keys().keys().next_back().copied().unwrap_or(FIRST_GENERATION);
         for folder in [layout::KEYS, layout::KEYS_COPY] {
             let mut listing = self.target().list_stream(folder);

@@ -19,6 +19,7 @@ pub mod log;
 pub mod objects;
 pub mod parity;
 pub mod prune;
+pub mod reencrypt;
 pub mod repair;
 pub mod staging;
 pub mod testing;
@@ -43,6 +44,7 @@ pub use keyring::Locking;
 pub use log::{AsOf, Hold, LineInfo, Log, LogLine, Point};
 pub use parity::Listed;
 pub use prune::{PruneOptions, PrunePlan, PruneReport, Retention};
+pub use reencrypt::{NewEncryption, ReencryptOptions, ReencryptReport};
 pub use repair::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 pub use vault::{CreateOptions, Vault};
 
