@@ -122,11 +122,14 @@ impl Reencryption<'_> {
                 path: layout::file(manifest.kind, &manifest.table, entry),
                 bytes: entry.bytes,
             };
-            if let Some(found) = staged.remove(&group).filter(|found| are_of(found, entries)) {
-                written.extend(found.iter().map(object));
-                self.progress.checked(entries.len() as u64, entries.iter().map(|e| e.bytes.0).sum());
-                all.extend(found);
-                continue;
+            if let Some(found) = staged.remove(&group) {
+                if are_of(&found, entries) && self.stand(manifest, &found).await? {
+                    written.extend(found.iter().map(object));
+                    self.progress.checked(entries.len() as u64, entries.iter().map(|e| e.bytes.0).sum());
+                    all.extend(found);
+                    continue;
+                }
+                self.vault.target().delete(&layout::task(run, group)).await?;
             }
             let (this, shared) = (&*self, &shared);
             let anew: Vec<(SegmentEntry, bool)> = futures::stream::iter(entries.to_vec())
@@ -157,6 +160,20 @@ impl Reencryption<'_> {
             all.extend(entries);
         }
         Ok(all)
+    }
+
+    /// Whether staged files are there, byte for byte: a place may have answered and stored nothing.
+    async fn stand(&self, manifest: &Manifest, entries: &[SegmentEntry]) -> Result<bool> {
+        for entry in entries {
+            let name = layout::file(manifest.kind, &manifest.table, entry);
+            match self.vault.target().hash(&name).await {
+                Ok(found) if found == (entry.stored, entry.bytes.0) => {}
+                Ok(_) => return Ok(false),
+                Err(e) if e.is_not_found() => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(true)
     }
 
     async fn file_anew(
