@@ -462,7 +462,10 @@ async fn every_cut_leaves_whole_points_and_the_same_call_goes_on() {
         let mut of_act = 0;
         let mut again_at_most = 0;
         for operation in clean.trace() {
-            for fault in Fault::ALL.into_iter().filter(|f| f.fits(operation.kind)) {
+            // The way there is the same; only what was not encrypted before is cut in fewer ways.
+            let chosen =
+                |f: &Fault| was == Encryption::Full || f.ends_the_process() || *f == Fault::Swallowed;
+            for fault in Fault::ALL.into_iter().filter(|f| f.fits(operation.kind)).filter(chosen) {
                 let said = format!("{was:?}: {fault} at {operation}");
                 let new = Arc::new(InMemory::new());
                 let process = Process::new(Script::at(operation.number, fault));
@@ -505,15 +508,16 @@ async fn files_that_were_staged_are_not_encoded_again() {
     let clean = Process::default();
     let all = vault.reencrypt_to(&clean.wrap(&place(&Arc::new(InMemory::new()))), &asked, &()).await.unwrap();
     let trace = clean.trace();
-    let records: Vec<_> =
-        trace.iter().filter(|o| o.kind == Kind::Put && o.to_string().contains("/log/")).collect();
+    let after = trace.iter().skip_while(|o| !o.path.starts_with("manifests/"));
+    let record = after.filter(|o| o.kind == Kind::Put).find(|o| o.path.starts_with("log/")).unwrap();
     let new = Arc::new(InMemory::new());
     // Just before the first point is committed, all of its files are there.
-    let cut = Process::new(Script::at(records[1].number, Fault::DiesBefore));
+    let cut = Process::new(Script::at(record.number, Fault::DiesBefore));
     assert!(vault.reencrypt_to(&cut.wrap(&place(&new)), &asked, &()).await.is_err());
     let written = objects(&*new).await.keys().filter(|n| n.contains("/segments/")).count() as u64;
     let again = vault.reencrypt_to(&place(&new), &asked, &()).await.unwrap();
     eprintln!("{} files, {written} before the cut, {} after it", all.objects, again.objects);
+    assert!(written > 20);
     assert_eq!(written + again.objects, all.objects);
     assert_eq!(state(&open(&new, NEW).await).await, state(&vault).await);
 }
