@@ -18,6 +18,7 @@ mod order;
 pub mod parity;
 pub mod profile;
 pub mod read;
+pub mod reencode;
 pub mod segment;
 mod size;
 pub mod split;
@@ -33,6 +34,7 @@ pub use merge::{BagAdditions, BagMerger, RowMerger, merge_cells, merge_keyed};
 pub use parity::{ParityGroup, ParityShard};
 pub use profile::{ColumnProfile, Encoding, WriterProfile, target_rows_for};
 pub use read::{SegmentBatches, read_segment};
+pub use reencode::Reencoder;
 pub use segment::{EncodedSegment, SegmentWriter};
 pub use split::{Chunk, Splitter};
 

@@ -55,6 +55,9 @@ pub struct KeyFile {
     pub recipients: Vec<Recipient>,
     /// Wrapped keys.
     pub keys: Vec<WrappedKey>,
+    /// Whether its recipients were named when a vault was copied, and are those of the copy alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub copy: bool,
     /// Keyed hash of all the other members under the vault key; none where there is no vault key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -63,7 +66,7 @@ pub struct KeyFile {
 impl KeyFile {
     /// The first file of a vault without encryption.
     pub fn plain(generation: u64, dedup_secret: String) -> Self {
-        Self { generation, dedup_secret, recipients: vec![], keys: vec![], mac: None }
+        Self { generation, dedup_secret, recipients: vec![], keys: vec![], copy: false, mac: None }
     }
 
     /// Whether somebody must open it.
@@ -71,11 +74,24 @@ impl KeyFile {
         !self.recipients.is_empty()
     }
 
+    /// What is the same of it in every copy of a vault: all but who can open it. Its code binds those to it.
+    pub fn shared(&self) -> Vec<u8> {
+        let without = Self { recipients: vec![], copy: false, mac: None, ..self.clone() };
+        let mut shared = b"keepfast shared keys 1\0".to_vec();
+        shared.extend(serde_json::to_vec(&without).expect("names, numbers and texts have a JSON form"));
+        shared
+    }
+
     /// What its code is of.
     pub(crate) fn message(&self) -> Vec<u8> {
         let without = Self { mac: None, ..self.clone() };
         serde_json::to_vec(&without).expect("names, numbers and texts have a JSON form")
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl fmt::Debug for KeyFile {

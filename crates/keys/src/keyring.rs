@@ -237,10 +237,25 @@ impl Keyring {
             dedup_secret: self.dedup_secret.clone(),
             recipients: self.recipients.clone(),
             keys,
+            copy: false,
             mac: None,
         };
-        file.mac = Some(mac_key(&self.vault_key).mac(&file.message()));
+        self.sign(&mut file);
         Ok(file)
+    }
+
+    /// Puts the code of this keyring's vault key on a file.
+    pub(crate) fn sign(&self, file: &mut KeyFile) {
+        file.mac = Some(mac_key(&self.vault_key).mac(&file.message()));
+    }
+
+    /// Whether a file was made by somebody with this keyring's vault key, and is as it was made.
+    pub fn has_made(&self, file: &KeyFile) -> bool {
+        file.mac.as_deref().is_some_and(|code| mac_key(&self.vault_key).is_mac(&file.message(), code))
+    }
+
+    pub(crate) fn vault_key(&self) -> (&SecretKey, Vec<u8>) {
+        (&self.vault_key, vault_key_context(&self.owner))
     }
 
     /// The number of its file.

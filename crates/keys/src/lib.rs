@@ -6,6 +6,7 @@
 //! and one a secret column ([`keyring`]), those wrap a random *data key* a file. So who may read is changed by a new key file, and data
 //! stay as they are. Bytes of all of it: `docs/format.md`, section 8.
 
+mod copied;
 mod credentials;
 mod error;
 pub mod file;

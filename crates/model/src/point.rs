@@ -224,7 +224,8 @@ pub enum Record {
     Keys {
         /// The generation.
         generation: u64,
-        /// BLAKE3 of its key file's stored bytes.
+        /// Of the first: BLAKE3 of its key file's stored bytes. Of later ones: BLAKE3 of what every copy of the vault has
+        /// of its key file, which is all but its recipients.
         stored: Hash256,
     },
 }

@@ -105,7 +105,7 @@ impl Vault {
         written: &[NewObject],
         check: &dyn Revalidate,
     ) -> Result<LogSeq> {
-        self.commit_under(records, written, check, None).await
+        self.commit_under(records, written, check, None, false).await
     }
 
     /// As [`Self::commit`], of records that bring new keys.
@@ -115,7 +115,18 @@ impl Vault {
         check: &dyn Revalidate,
         keyring: Arc<Keyring>,
     ) -> Result<LogSeq> {
-        self.commit_under(records, &[], check, Some(keyring)).await
+        self.commit_under(records, &[], check, Some(keyring), false).await
+    }
+
+    /// As [`Self::commit`], of records that stand under a number because of what else stands under theirs; there may be none.
+    pub(crate) async fn commit_numbered(
+        &self,
+        records: Vec<Record>,
+        written: &[NewObject],
+        check: &dyn Revalidate,
+        new_keys: Option<Arc<Keyring>>,
+    ) -> Result<LogSeq> {
+        self.commit_under(records, written, check, new_keys, true).await
     }
 
     async fn commit_under(
@@ -124,6 +135,7 @@ impl Vault {
         written: &[NewObject],
         check: &dyn Revalidate,
         new_keys: Option<Arc<Keyring>>,
+        may_be_empty: bool,
     ) -> Result<LogSeq> {
         let mut records = records;
         let mut written: Vec<NewObject> = written.to_vec();
@@ -137,7 +149,9 @@ impl Vault {
                 .next(&log)
                 .map_err(|seq| VaultError::Unlisted { path: self.target().full(&layout::log_record(seq)) })?;
             records = check.revalidate(&log, records).await?;
-            refuse_contradictions(&records)?;
+            if !(may_be_empty && records.is_empty()) {
+                refuse_contradictions(&records)?;
+            }
             if log.condemns() {
                 // What was condemned may be deleted at any time; the point will not name it.
                 written.retain(|object| !log.is_condemned(&object.path));
@@ -146,6 +160,8 @@ impl Vault {
                 self.compare_sizes(&written[compared..]).await?;
             }
             let locking = self.locking_of(&log, &records);
+            // A point says that it is locked where this commit has locked what it needs, and nowhere else.
+            points_of(&mut records).for_each(|point| point.lock = None);
             if let Some(locking) = locking {
                 self.lock_needs(locking, &log, &mut records).await?;
             }
@@ -371,6 +387,13 @@ impl Vault {
             e => e,
         }
     }
+}
+
+fn points_of(records: &mut [Record]) -> impl Iterator<Item = &mut BackupPoint> {
+    records.iter_mut().filter_map(|record| match record {
+        Record::Point(point) => Some(point.as_mut()),
+        _ => None,
+    })
 }
 
 fn refuse_contradictions(records: &[Record]) -> Result<()> {

@@ -205,6 +205,37 @@ pub enum VaultError {
         /// What was asked.
         what: String,
     },
+    /// The keys were rotated since a copy was made, and its own recipients are not known well enough to be given the new ones.
+    #[error(
+        "the keys of {vault} were rotated since {url} was copied from it, and the copy's own recipients were not named: {names}"
+    )]
+    RecipientsNeeded {
+        /// The copy.
+        url: String,
+        /// The vault it is of.
+        vault: String,
+        /// Names that the copy's key file states.
+        names: String,
+    },
+    /// A copy is for other recipients than those that were named.
+    #[error("{url} is for other recipients: {names}")]
+    OtherRecipients {
+        /// The copy.
+        url: String,
+        /// Who can open it.
+        names: String,
+    },
+    /// A copy for recipients was asked for, and none was named.
+    #[error("a copy for recipients of its own needs at least one")]
+    NoRecipients,
+    /// A re-encryption found another vault at the place.
+    #[error("{url} holds a vault that was not made by re-encrypting {vault}, or that was written to since")]
+    NotReencrypted {
+        /// The place.
+        url: String,
+        /// The vault that is re-encrypted.
+        vault: String,
+    },
     /// The vault has no keys that could be changed.
     #[error("{url} has no keys: nothing in it is encrypted")]
     NoKeys {
@@ -277,6 +308,10 @@ impl Coded for VaultError {
             Self::Unsupported { .. } => 233,
             Self::Random { .. } => 234,
             Self::Diverged { .. } => 235,
+            Self::RecipientsNeeded { .. } => 274,
+            Self::OtherRecipients { .. } => 275,
+            Self::NoRecipients => 276,
+            Self::NotReencrypted { .. } => 277,
             Self::NoKeys { .. } => 253,
             Self::KeysChanged => 254,
             Self::Keys(e) => return e.code(),
@@ -354,6 +389,12 @@ impl Coded for VaultError {
             }
             Self::OtherVault { .. } => "Name a place that `keepfast vault copy` filled from this vault, or this one from it.",
             Self::Unsupported { .. } => "Leave the option out.",
+            Self::RecipientsNeeded { .. } => "Run the same command again and name each of the copy's recipients.",
+            Self::OtherRecipients { .. } => {
+                "Leave the recipients out to bring the copy up to date as it is; for others copy to an empty place, or rotate the keys first."
+            }
+            Self::NotReencrypted { .. } => "Choose an empty place.",
+            Self::NoRecipients => "Name a public key or a passphrase, or leave the recipients out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",
             Self::Keys(e) => return e.next_step(),

@@ -66,9 +66,12 @@ impl Vault {
         let state = if self.environment().credentials.is_empty() {
             KeyState::Locked(generation)
         } else {
-            let keys = Keys::read_named(self.target(), generation, stored).await?;
-            let opened = Keyring::open(&keys.file, &self.id().0, &self.environment().credentials);
-            KeyState::Open(Arc::new(opened.map_err(|e| self.named(e))?))
+            let credentials = &self.environment().credentials;
+            let opened = Keys::open_named(self.target(), generation, stored, self.id(), credentials).await;
+            KeyState::Open(Arc::new(opened.map_err(|e| match e {
+                VaultError::Keys(e) => self.named(e),
+                e => e,
+            })?))
         };
         self.keep_keys(state.clone());
         Ok(state)
@@ -256,7 +259,11 @@ impl Vault {
     /// # Errors
     /// [`KeyError::Shredded`] where there is no such key; otherwise as [`Self::commit`].
     pub async fn shred(&self, table: &TableId, column: Option<ColumnId>) -> Result<()> {
-        self.change_keys(&|keyring, generation| keyring.shredded(generation, table, column).map(Some)).await
+        self.change_keys(&|keyring, generation| keyring.shredded(generation, table, column).map(Some))
+            .await?;
+        // What was opened with the dropped key is nothing to be read from memory either.
+        self.forget_log();
+        Ok(())
     }
 
     /// Those who can open the vault; none without keys. Needs no key.
@@ -267,7 +274,11 @@ impl Vault {
         let log = self.log().await?;
         match log.keys().last_key_value() {
             Some((generation, stored)) if *generation > FIRST_GENERATION => {
-                let keys = Keys::read_named(self.target(), *generation, *stored).await?;
+                if let KeyState::Open(keyring) = self.key_state() {
+                    return Ok((*generation, keyring.recipients().to_vec()));
+                }
+                let [first, copy] = Keys::read_both(self.target(), *generation, *stored).await;
+                let keys = first.or_else(|e| copy.map_err(|_| e))?;
                 Ok((*generation, keys.file.recipients))
             }
             _ => Ok((FIRST_GENERATION, vec![])),
@@ -291,7 +302,7 @@ impl Vault {
     }
 
     /// A number that no key file has, whether a record names it or a dead change left it.
-    async fn next_generation(&self, log: &Log) -> Result<u64> {
+    pub(crate) async fn next_generation(&self, log: &Log) -> Result<u64> {
         let mut highest = log.keys().keys().next_back().copied().unwrap_or(FIRST_GENERATION);
         for folder in [layout::KEYS, layout::KEYS_COPY] {
             let mut listing = self.target().list_stream(folder);
@@ -305,9 +316,10 @@ impl Vault {
     /// Writes a key file and the record that names it. False when the keys are no longer those of generation `before`.
     async fn commit_keys(&self, before: u64, keyring: Keyring) -> Result<bool> {
         let generation = keyring.generation();
-        let bytes = keys::encode(&keyring.to_file(self.environment().random.as_ref())?)?;
-        let stored = Hash256::of(&bytes);
-        let names = [layout::key_file(generation), layout::key_file_copy(generation)];
+        let file = keyring.to_file(self.environment().random.as_ref())?;
+        let bytes = keys::encode(&file)?;
+        let stored = keys::named(&file, &bytes);
+        let names = keys::names(generation);
         for name in &names {
             if self.target().put_new(name, bytes.clone()).await? == Put::Existed {
                 return Ok(false);
@@ -330,20 +342,7 @@ impl Vault {
 
     /// Deletes key files that the newest one replaces. Those who may not delete leave it to the next change.
     async fn delete_older_keys(&self, newest: u64) {
-        let deleted = async {
-            let mut older = vec![];
-            for folder in [layout::KEYS, layout::KEYS_COPY] {
-                let mut listing = self.target().list_stream(folder);
-                while let Some(object) = listing.try_next().await? {
-                    let generation = layout::generation(&object.path).unwrap_or(FIRST_GENERATION);
-                    if generation != FIRST_GENERATION && generation < newest {
-                        older.push(object.path);
-                    }
-                }
-            }
-            self.delete_all(older).await
-        };
-        if let Err(e) = deleted.await {
+        if let Err(e) = keys::delete_older(self.target(), newest).await {
             tracing::warn!(vault = %self.url(), error = %e, "older key files were not deleted: who could open them still can");
         }
     }

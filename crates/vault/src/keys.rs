@@ -8,8 +8,8 @@ use crate::error::VaultError;
 use crate::{layout, seal};
 use bytes::Bytes;
 use keepfast_format::IdentityKey;
-use keepfast_keys::KeyFile;
-use keepfast_model::Hash256;
+use keepfast_keys::{Credentials, KeyError, KeyFile, Keyring};
+use keepfast_model::{Hash256, VaultId};
 use keepfast_objects::Target;
 
 /// The generation that a vault is made with.
@@ -19,12 +19,28 @@ pub(crate) const FIRST_GENERATION: u64 = 1;
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     pub identity: IdentityKey,
-    pub stored: Hash256,
+    /// The hash by which a record names it.
+    pub named: Hash256,
     pub file: KeyFile,
+    pub bytes: Bytes,
+}
+
+/// The hash by which a record names a key file: of the first, of its bytes; of later ones, of what every copy of the vault has
+/// of it. Who may open such a file is bound to it by its code, which only somebody who opened it can check.
+pub(crate) fn named(file: &KeyFile, bytes: &[u8]) -> Hash256 {
+    match file.generation {
+        FIRST_GENERATION => Hash256::of(bytes),
+        _ => Hash256::of(&file.shared()),
+    }
+}
+
+/// Where a generation's file stands, and its other copy.
+pub(crate) fn names(generation: u64) -> [String; 2] {
+    [layout::key_file(generation), layout::key_file_copy(generation)]
 }
 
 impl Keys {
-    pub(crate) fn decode(path: &str, generation: u64, bytes: &[u8]) -> Result<Self, VaultError> {
+    pub(crate) fn decode(path: &str, generation: u64, bytes: &Bytes) -> Result<Self, VaultError> {
         seal::check(bytes).map_err(|reason| VaultError::damaged(path, reason))?;
         // The decoder's own words may quote the secret.
         let file: KeyFile = serde_json::from_slice(bytes)
@@ -32,31 +48,86 @@ impl Keys {
         if file.generation != generation {
             return Err(VaultError::damaged(path, format!("it is generation {}", file.generation)));
         }
+        if generation > FIRST_GENERATION {
+            if file.mac.is_none() || !file.is_encrypted() {
+                return Err(VaultError::damaged(path, "it names nobody who could open it"));
+            }
+            // Its hash and its code are of what it says; so there is one way to say it.
+            if encode(&file)? != *bytes {
+                return Err(VaultError::damaged(path, "it says more than a key file says"));
+            }
+        }
         let identity = IdentityKey::from_hex(&file.dedup_secret)
             .ok_or_else(|| VaultError::damaged(path, "its dedup secret is not 64 hex digits"))?;
-        Ok(Self { identity, stored: Hash256::of(bytes), file })
+        Ok(Self { identity, named: named(&file, bytes), file, bytes: bytes.clone() })
     }
 
     pub(crate) async fn read(target: &Target, generation: u64) -> Result<Self, VaultError> {
         Self::read_from(target, &layout::key_file(generation), generation).await
     }
 
-    /// The key file that the log names, from whichever copy is the one that was written.
-    pub(crate) async fn read_named(
+    /// Both copies of the key file that the log names, each if it is that file, whoever may open it.
+    pub(crate) async fn read_both(
         target: &Target,
         generation: u64,
-        stored: Hash256,
+        named: Hash256,
+    ) -> [Result<Self, VaultError>; 2] {
+        let [first, copy] = names(generation);
+        [
+            Self::read_named(target, &first, generation, named).await,
+            Self::read_named(target, &copy, generation, named).await,
+        ]
+    }
+
+    async fn read_named(
+        target: &Target,
+        name: &str,
+        generation: u64,
+        named: Hash256,
     ) -> Result<Self, VaultError> {
-        let mut first = None;
-        for name in [layout::key_file(generation), layout::key_file_copy(generation)] {
-            let error = match Self::read_from(target, &name, generation).await {
-                Ok(keys) if keys.stored == stored => return Ok(keys),
-                Ok(_) => VaultError::damaged(target.full(&name), "it is not the key file that the log names"),
+        let keys = Self::read_from(target, name, generation).await?;
+        match keys.named == named {
+            true => Ok(keys),
+            false => Err(VaultError::damaged(target.full(name), "it is not the key file that the log names")),
+        }
+    }
+
+    /// Opens the key file that the log names, from whichever copy these credentials open.
+    pub(crate) async fn open_named(
+        target: &Target,
+        generation: u64,
+        named: Hash256,
+        vault: &VaultId,
+        credentials: &Credentials,
+    ) -> Result<Keyring, VaultError> {
+        let mut said: Option<VaultError> = None;
+        let mut tried: Option<Bytes> = None;
+        for (found, name) in
+            Self::read_both(target, generation, named).await.into_iter().zip(names(generation))
+        {
+            let error = match found {
+                Ok(keys) if tried.as_ref() == Some(&keys.bytes) => continue,
+                Ok(keys) => match Keyring::open(&keys.file, &vault.0, credentials) {
+                    Ok(keyring) => return Ok(keyring),
+                    Err(e) => {
+                        tried = Some(keys.bytes);
+                        match e {
+                            KeyError::Forged { reason } => VaultError::damaged(
+                                target.full(&name),
+                                format!("a key file was changed: {reason}"),
+                            ),
+                            e => e.into(),
+                        }
+                    }
+                },
                 Err(e) => e,
             };
-            first.get_or_insert(error);
+            // A whole file that does not open says more than the damage of its other copy.
+            if said.as_ref().is_none_or(|e| matches!(e, VaultError::Damaged { .. })) {
+                said = Some(error);
+            }
         }
-        Err(first.expect("two names were tried"))
+        Err(said.expect("two names were tried"))
     }
 
     async fn read_from(target: &Target, name: &str, generation: u64) -> Result<Self, VaultError> {
@@ -82,4 +153,17 @@ impl Keys {
 /// The stored bytes of a key file.
 pub(crate) fn encode(file: &KeyFile) -> Result<Bytes, VaultError> {
     seal::seal(file).map_err(|e| VaultError::Record { reason: e.to_string() })
+}
+
+/// Deletes key files that a newer one replaces: whoever was removed may still open them.
+pub(crate) async fn delete_older(target: &Target, newest: u64) -> Result<(), VaultError> {
+    for folder in [layout::KEYS, layout::KEYS_COPY] {
+        for object in target.list(folder).await? {
+            let generation = layout::generation(&object.path).unwrap_or(FIRST_GENERATION);
+            if generation != FIRST_GENERATION && generation < newest {
+                target.delete(&object.path).await?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -21,6 +21,7 @@ pub mod objects;
 pub mod parity;
 pub mod prune;
 pub mod recover;
+pub mod reencrypt;
 pub mod repair;
 pub mod staging;
 pub mod testing;
@@ -35,7 +36,7 @@ mod seal;
 
 pub use check::{CheckOptions, CheckReport, Damage, DamageKind, Progress};
 pub use commit::{NewObject, Revalidate, StillNewest};
-pub use copy::CopyReport;
+pub use copy::{CopyOptions, CopyReport};
 pub use delta::DeltaVersion;
 pub use environment::{Clock, Environment, Random, SystemClock, SystemRandom};
 pub use error::VaultError;
@@ -47,6 +48,7 @@ pub use log::{AsOf, Hold, LineInfo, Log, LogLine, Point};
 pub use parity::Listed;
 pub use prune::{PruneOptions, PrunePlan, PruneReport, Retention};
 pub use recover::{RecoverReport, recover};
+pub use reencrypt::{NewEncryption, ReencryptOptions, ReencryptReport};
 pub use repair::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 pub use vault::{CreateOptions, Vault};
 

@@ -187,7 +187,7 @@ impl Vault {
 
     /// BLAKE3 of the key file's stored bytes.
     pub(crate) fn keys_stored(&self) -> Hash256 {
-        self.inner.keys.stored
+        self.inner.keys.named
     }
 
     pub(crate) fn environment(&self) -> &Environment {
@@ -217,10 +217,12 @@ impl Vault {
         *self.inner.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// The same vault at another place.
+    /// The same vault at another place, with the keys as far as they are open here.
     pub(crate) fn elsewhere(&self, target: Target) -> Self {
         let Inner { marker, keys, environment, .. } = &*self.inner;
-        Self::of(target, marker.clone(), keys.clone(), environment.clone())
+        let elsewhere = Self::of(target, marker.clone(), keys.clone(), environment.clone());
+        elsewhere.keep_keys(self.key_state());
+        elsewhere
     }
 
     /// Keeps a log for the next reader, unless a newer one is kept.

@@ -3,6 +3,7 @@
 //! What must be there follows from the log and the manifests, never from a listing; a listing adds sizes and what
 //! nobody needs. Objects are hashed while they are read and never held whole.
 
+mod keys;
 mod needs;
 mod place;
 mod report;
@@ -11,7 +12,6 @@ pub use report::{CheckReport, Damage, DamageKind, Leftovers, Progress};
 
 use crate::error::VaultError;
 use crate::keyring::KeyState;
-use crate::keys::{FIRST_GENERATION, Keys};
 use crate::log::{Fault, Log, Point, Reading, authenticate, read_all};
 use crate::marker::Marker;
 use crate::vault::Vault;
@@ -177,40 +177,6 @@ impl Vault {
             Err(e) => unreadable(e)?,
         };
         report.damage.push(Touched::all(log).damage(path, what));
-        Ok(())
-    }
-
-    async fn check_keys(&self, log: &Log, report: &mut CheckReport) -> Result<()> {
-        let recorded = log.keys();
-        // Before the first commit no record names the first generation.
-        let unrecorded = recorded.is_empty().then_some((FIRST_GENERATION, None));
-        let first = recorded.get(&FIRST_GENERATION).map(|stored| (FIRST_GENERATION, Some(*stored)));
-        let mut files: Vec<_> =
-            first.or(unrecorded).map(|(g, stored)| (layout::key_file(g), g, stored)).into_iter().collect();
-        // Those between are deleted once a newer one stands.
-        if let Some((g, stored)) = recorded.last_key_value().filter(|(g, _)| **g > FIRST_GENERATION) {
-            let names = [layout::key_file(*g), layout::key_file_copy(*g)];
-            files.extend(names.map(|name| (name, *g, Some(*stored))));
-        }
-        for (name, generation, stored) in files {
-            let path = self.target().full(&name);
-            let what = match self.target().get(&name).await {
-                Ok(bytes) => {
-                    report.objects += 1;
-                    report.bytes += bytes.len() as u64;
-                    match Keys::decode(&path, generation, &bytes) {
-                        Ok(keys) if stored.is_none_or(|s| s == keys.stored) => continue,
-                        Ok(_) => {
-                            DamageKind::Changed { detail: "it is not the key file that the log names".into() }
-                        }
-                        Err(VaultError::Damaged { reason, .. }) => DamageKind::Changed { detail: reason },
-                        Err(e) => return Err(e),
-                    }
-                }
-                Err(e) => unreadable(e)?,
-            };
-            report.damage.push(Touched::all(log).damage(path, what));
-        }
         Ok(())
     }
 

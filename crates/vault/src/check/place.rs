@@ -8,6 +8,7 @@ use crate::log::vault_of;
 use crate::marker::{FORMAT, Marker};
 use crate::vault::Vault;
 use crate::{Result, layout};
+use bytes::Bytes;
 use futures::stream::TryStreamExt;
 use jiff::Timestamp;
 use keepfast_format::IdentityKey;
@@ -49,7 +50,12 @@ impl Vault {
             // Nothing is sealed or named through this vault.
             Err(VaultError::Damaged { .. }) => {
                 let file = KeyFile::plain(FIRST_GENERATION, String::new());
-                Keys { identity: IdentityKey::new([0; 32]), stored: Hash256([0; 32]), file }
+                Keys {
+                    identity: IdentityKey::new([0; 32]),
+                    named: Hash256([0; 32]),
+                    file,
+                    bytes: Bytes::new(),
+                }
             }
             Err(e) => return Err(e),
         };

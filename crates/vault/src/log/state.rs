@@ -133,6 +133,8 @@ pub struct LineInfo {
     pub bytes: u64,
     /// The run whose point it recorded, visible still or not.
     pub run: Option<RunId>,
+    /// The generation of keys that it brought.
+    pub keys: Option<u64>,
 }
 
 /// Invariant: what is held grows with visible points, holds and condemned names (28 bytes each), not with the records
@@ -323,6 +325,7 @@ impl State {
             Record::Point(point) => Some(point.run.clone()),
             _ => None,
         });
-        self.lines.push(LineInfo { seq, at, stored, bytes, run });
+        let keys = line.keys().last().map(|(generation, _)| generation);
+        self.lines.push(LineInfo { seq, at, stored, bytes, run, keys });
     }
 }

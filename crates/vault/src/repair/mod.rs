@@ -7,6 +7,7 @@
 
 mod files;
 mod gaps;
+mod keys;
 mod report;
 
 pub use report::{Healed, HealedBy, KeyGap, Lost, RepairReport};
@@ -139,12 +140,9 @@ impl Round<'_> {
         self.heal_records(theirs).await?;
         self.vault.forget_log();
         self.heal_marker().await?;
+        self.heal_keys().await?;
         // Without its records a vault is not known well enough to heal anything else of it.
         let Ok(log) = self.vault.log().await else { return Ok(()) };
-        for (generation, stored) in log.keys().clone() {
-            self.heal_copies([layout::key_file(generation), layout::key_file_copy(generation)], stored)
-                .await?;
-        }
         let references: BTreeMap<Hash256, ManifestRef> = log
             .all_points()
             .flat_map(|p| &p.tables)

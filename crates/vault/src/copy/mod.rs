@@ -1,17 +1,19 @@
-//! A copy of a vault at another place: the same identities, bytes and records.
+//! A copy of a vault at another place: the same identities, bytes and records, for the same recipients or for others.
 //!
 //! Only what visible points need is copied, each object checked against its hash on the way. Records follow their
 //! objects, oldest first, and `keepfast.json` comes last, so that a copy that was cut off is no vault yet; the same
 //! call made again goes on. A place that holds an older state of the same vault is brought up to date.
 
-use crate::check::Progress;
+mod keys;
+
+use crate::check::{CheckOptions, CheckReport, Progress};
 use crate::error::VaultError;
-use crate::keys::FIRST_GENERATION;
 use crate::log::Log;
 use crate::vault::Vault;
 use crate::{Result, layout};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
+use keepfast_keys::NewRecipient;
 use keepfast_model::{ByteCount, Hash256, LogSeq, ManifestRef};
 use keepfast_objects::{Put, Target};
 use std::collections::BTreeMap;
@@ -29,13 +31,12 @@ pub struct CopyReport {
     pub records: u64,
 }
 
-/// The key files that count.
-fn key_files(log: &Log) -> Vec<String> {
-    let mut names = vec![layout::key_file(FIRST_GENERATION)];
-    if let Some(newest) = log.keys().keys().next_back().filter(|g| **g > FIRST_GENERATION) {
-        names.extend([layout::key_file(*newest), layout::key_file_copy(*newest)]);
-    }
-    names
+/// How a vault is copied.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// Who can open the copy, each with a name: they alone. None means who can open the vault, or whoever can open the earlier copy
+    /// that is brought up to date.
+    pub recipients: Option<Vec<(String, NewRecipient)>>,
 }
 
 /// Something to copy.
@@ -54,18 +55,36 @@ impl Vault {
     /// [`VaultError::NotEmpty`] among foreign objects, [`VaultError::Diverged`] where another vault or another
     /// history stands, [`VaultError::Damaged`] for an object that cannot be copied as it was written.
     pub async fn copy_to(&self, target: &Target, progress: &dyn Progress) -> Result<CopyReport> {
+        self.copy_with(target, &CopyOptions::default(), progress).await
+    }
+
+    /// As [`Self::copy_to`], for recipients of the copy's own.
+    ///
+    /// Both hold the same vault key, wrapped for others. A copy keeps its recipients when it is brought up to date without naming
+    /// them, until the vault's keys are rotated.
+    ///
+    /// # Errors
+    /// [`VaultError::NoKeys`] where nothing is encrypted, [`VaultError::NoRecipients`] for an empty list,
+    /// [`VaultError::OtherRecipients`] for a copy with others, [`VaultError::RecipientsNeeded`] after a rotation,
+    /// [`KeyError::Locked`](keepfast_keys::KeyError::Locked); otherwise as [`Self::copy_to`].
+    pub async fn copy_with(
+        &self,
+        target: &Target,
+        options: &CopyOptions,
+        progress: &dyn Progress,
+    ) -> Result<CopyReport> {
         let log = self.log().await?;
         let marker = self.target().get(layout::MARKER).await?;
         let standing = self.standing(target, &log, &marker).await?;
+        let keys = self.keys_of_copy(target, &log, &standing, options).await?;
         if !standing.contains_key(layout::MARKER) {
             target.probe(&self.environment().random_id()?).await?;
         }
         let mut report = CopyReport::default();
         let mut expected = BTreeMap::new();
-        for name in key_files(&log) {
-            let bytes = self.target().get(&name).await?;
+        for (name, bytes) in &keys.files {
             expected.insert(name.clone(), bytes.len() as u64);
-            self.copy_same(target, &name, bytes).await?;
+            target.put_content(name, bytes.clone()).await?;
         }
         let (manifests, segments) = self.pieces(&log).await?;
         // Manifests after what they list, as any run writes them.
@@ -91,6 +110,18 @@ impl Vault {
                 progress.checked(1, bytes);
             }
         }
+        target.sync().await?;
+        for (name, bytes) in &keys.files {
+            // A rival may have copied here for others.
+            if target.get(name).await? != *bytes {
+                return Err(self.diverged(target, name));
+            }
+        }
+        let is_vault = standing.contains_key(layout::MARKER);
+        if is_vault && !log.lines().all(|line| standing.contains_key(&layout::log_record(line.seq))) {
+            // Each record is visible there as soon as it stands.
+            self.compare_with(target, &expected).await?;
+        }
         for line in log.lines() {
             let (name, copy) = (layout::log_record(line.seq), layout::log_copy(line.seq));
             expected.extend([(name.clone(), line.bytes), (copy.clone(), line.bytes)]);
@@ -98,8 +129,13 @@ impl Vault {
                 continue;
             }
             let bytes = self.record_bytes(line.seq, line.stored).await?;
-            self.copy_same(target, &name, bytes.clone()).await?;
-            self.copy_same(target, &copy, bytes).await?;
+            for name in [name, copy] {
+                self.copy_same(target, &name, bytes.clone()).await?;
+                // Where a record was swallowed the next one would follow nothing.
+                if is_vault && target.size(&name).await? != Some(line.bytes) {
+                    return Err(VaultError::Incomplete { path: target.full(&name), wrong: 1, total: 1 });
+                }
+            }
             report.records += 1;
         }
         target.sync().await?;
@@ -112,7 +148,19 @@ impl Vault {
             let path = target.full(layout::MARKER);
             return Err(VaultError::Incomplete { path, wrong: 1, total: 1 });
         }
+        if let Err(e) = crate::keys::delete_older(target, keys.generation).await {
+            tracing::warn!(copy = %target.url(), error = %e, "older key files were not deleted: who could open them still can");
+        }
         Ok(report)
+    }
+
+    /// Checks a copy with the keys of this vault, which open it whoever its recipients are.
+    ///
+    /// # Errors
+    /// As [`Vault::check`].
+    pub async fn check_copy(&self, target: &Target, progress: &dyn Progress) -> Result<CheckReport> {
+        self.log().await?;
+        self.elsewhere(target.clone()).check(&CheckOptions::default(), progress).await
     }
 
     /// Refuses a copy that lacks something, or holds it in another size: a place may answer and store nothing.
@@ -141,6 +189,7 @@ impl Vault {
         let folders = [
             layout::LOG,
             layout::LOG_COPY,
+            layout::CHECKPOINTS,
             layout::KEYS,
             layout::KEYS_COPY,
             layout::MANIFESTS,
@@ -201,6 +250,8 @@ impl Vault {
         let references: BTreeMap<Hash256, ManifestRef> = log
             .all_points()
             .flat_map(|p| &p.tables)
+            // What was encrypted with keys that were dropped is nothing to anybody.
+            .filter(|t| t.sealed.is_none())
             .flat_map(|t| t.base.iter().chain(t.changes.iter().map(|c| &c.manifest)))
             .map(|m| (m.id, m.clone()))
             .collect();
