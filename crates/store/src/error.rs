@@ -1,5 +1,6 @@
 //! Errors of stores, grouped by what the caller can do.
 
+use keepfast_keys::KeyError;
 use keepfast_model::{Class, Code, Coded, ModelError};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -118,6 +119,37 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// It has keys, and nobody gave one.
+    #[error("{store} is encrypted, and no passphrase or identity was given")]
+    Locked {
+        /// The store, without secrets.
+        store: String,
+    },
+    /// It has keys, and none of those that were given is one of them.
+    #[error("none of the given passphrases and identities opens {store} (its recipients: {recipients})")]
+    WrongKey {
+        /// The store, without secrets.
+        store: String,
+        /// Names of those who can open it.
+        recipients: String,
+    },
+    /// Only a store without tables can be given its first keys.
+    #[error("{store} holds tables that are not encrypted, so it cannot be given keys: {}", shown(tables))]
+    HasTables {
+        /// The store, without secrets.
+        store: String,
+        /// Its tables.
+        tables: Vec<String>,
+    },
+    /// Keys were to be changed where there are none.
+    #[error("{store} has no keys: nothing in it is encrypted")]
+    NoKeys {
+        /// The store, without secrets.
+        store: String,
+    },
+    /// A key was refused.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// A value of the model was not well formed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -138,6 +170,11 @@ impl Coded for StoreError {
             Self::Damaged { .. } => 310,
             Self::Unavailable { .. } => 311,
             Self::Denied { .. } => 312,
+            Self::Locked { .. } => 401,
+            Self::WrongKey { .. } => 402,
+            Self::HasTables { .. } => 403,
+            Self::NoKeys { .. } => 404,
+            Self::Keys(e) => return e.code(),
             Self::Model(e) => return e.code(),
         })
     }
@@ -146,6 +183,7 @@ impl Coded for StoreError {
         match self {
             Self::CutLost { .. } | Self::Conflict { .. } | Self::Unavailable { .. } => Class::Retry,
             Self::Model(e) => e.class(),
+            Self::Keys(e) => e.class(),
             _ => Class::Fix,
         }
     }
@@ -171,7 +209,28 @@ impl Coded for StoreError {
                 "Check that it is reachable and has room, then run the same command again.".into()
             }
             Self::Denied { .. } => "Grant the permission, or use another account or folder.".into(),
+            Self::Locked { .. } => {
+                "Set KEEPFAST_PASSPHRASE, or give --passphrase-file FILE or --identity FILE; a store of keepfast.toml can name its own files."
+                    .into()
+            }
+            Self::WrongKey { .. } => "Give the passphrase or the identity of one of these recipients.".into(),
+            Self::HasTables { .. } => {
+                "Back up its tables, give keys to a new store (`keepfast key add --store columnar:///new/path`), and restore into that one."
+                    .into()
+            }
+            Self::NoKeys { .. } => "`keepfast key add --store STORE` gives keys to a store without tables.".into(),
+            Self::Keys(e) => e.next_step(),
             Self::Model(e) => e.next_step(),
         }
+    }
+}
+
+/// The first few of many names.
+fn shown(names: &[String]) -> String {
+    match names {
+        [first, second, third, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more", rest.len())
+        }
+        few => few.join(", "),
     }
 }

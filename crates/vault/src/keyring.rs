@@ -77,15 +77,11 @@ impl Vault {
     /// Says which vault a key does not open.
     fn named(&self, e: KeyError) -> VaultError {
         match e {
-            KeyError::Locked { .. } => KeyError::Locked { what: self.url().to_owned() }.into(),
-            KeyError::WrongKey { recipients, .. } => {
-                KeyError::WrongKey { what: self.url().to_owned(), recipients }.into()
-            }
             KeyError::Forged { reason } => VaultError::damaged(
                 self.target().full(layout::KEYS),
                 format!("a key file was changed: {reason}"),
             ),
-            e => e.into(),
+            e => e.of(self.url()).into(),
         }
     }
 

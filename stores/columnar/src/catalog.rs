@@ -5,6 +5,7 @@
 //! changes in several tables becomes visible at once.
 
 use crate::names::WriterId;
+use crate::seal::KeysRef;
 use jiff::Timestamp;
 use keepfast_model::{TableId, TableName};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,9 @@ pub struct Catalog {
     /// Tables dropped, until their objects are removed.
     #[serde(default)]
     pub dropped: Vec<DroppedTable>,
+    /// The key file that opens it, which stands in clear before the entry; none of a store without keys.
+    #[serde(skip)]
+    pub keys: Option<KeysRef>,
 }
 
 impl Catalog {
@@ -95,6 +99,7 @@ impl Catalog {
             condemned: None,
             tables: vec![],
             dropped: vec![],
+            keys: None,
         }
     }
 

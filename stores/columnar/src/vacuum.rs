@@ -7,6 +7,7 @@
 use crate::catalog::{Catalog, Condemned, CondemnedRef};
 use crate::cut::Hold;
 use crate::names::{self, WriterId};
+use crate::seal::is_sealed;
 use crate::store::ColumnarStore;
 use crate::version::VersionFile;
 use crate::{Result, fault};
@@ -106,7 +107,7 @@ impl ColumnarStore {
             let writer = WriterId::random();
             let mut next = head.next(&writer, "vacuum".into());
             next.dropped.retain(|d| !plan.dropped.contains(&d.id));
-            let object = format!("condemned/{:020}-{writer}.json", next.seq);
+            let object = format!("{}/{:020}-{writer}.json", names::CONDEMNED, next.seq);
             let mut ids: Vec<String> = plan.condemned.iter().cloned().collect();
             ids.sort_unstable();
             let list = Condemned { format: crate::place::FORMAT, ids, before: head.condemned.clone() };
@@ -199,6 +200,11 @@ impl ColumnarStore {
         for object in place.list(names::HOLDS).await? {
             // A hold can be given back while we look.
             let Some(bytes) = place.find(&object.path).await? else { continue };
+            if place.keys().is_some() && !is_sealed(&bytes) {
+                // From before the store had keys, when it held no table.
+                place.delete(&object.path).await?;
+                continue;
+            }
             match place.decode::<Hold>(&object.path, &bytes) {
                 Ok(hold) if hold.until > now => {
                     for table in hold.tables {
@@ -272,7 +278,7 @@ impl ColumnarStore {
     async fn sweep_condemned(&self) -> Result<()> {
         let now = Timestamp::now();
         let place = &self.shared.place;
-        for object in place.list("condemned").await? {
+        for object in place.list(names::CONDEMNED).await? {
             if older_ms(object.modified_ms, CONDEMNED_KEPT, now) {
                 place.delete(&object.path).await?;
             }
