@@ -58,10 +58,10 @@ pub struct Global {
     /// Threads that compute, or worker processes at once; all cores where none is given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// A file that holds a passphrase of encrypted vaults, beside what KEEPFAST_PASSPHRASE holds
+    /// A file that holds a passphrase of encrypted vaults and stores, beside what KEEPFAST_PASSPHRASE holds
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Vec<PathBuf>,
-    /// A file with age identities that open encrypted vaults
+    /// A file with age identities that open encrypted vaults and stores
     #[arg(long, global = true, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// Memory for sorting and joining; more spills to disk
