@@ -133,14 +133,6 @@ pub enum StoreError {
         /// Names of those who can open it.
         recipients: String,
     },
-    /// Only a store without tables can be given its first keys.
-    #[error("{store} holds tables that are not encrypted, so it cannot be given keys: {}", shown(tables))]
-    HasTables {
-        /// The store, without secrets.
-        store: String,
-        /// Its tables.
-        tables: Vec<String>,
-    },
     /// Keys were to be changed where there are none.
     #[error("{store} has no keys: nothing in it is encrypted")]
     NoKeys {
@@ -172,8 +164,7 @@ impl Coded for StoreError {
             Self::Denied { .. } => 312,
             Self::Locked { .. } => 401,
             Self::WrongKey { .. } => 402,
-            Self::HasTables { .. } => 403,
-            Self::NoKeys { .. } => 404,
+            Self::NoKeys { .. } => 403,
             Self::Keys(e) => return e.code(),
             Self::Model(e) => return e.code(),
         })
@@ -214,23 +205,9 @@ impl Coded for StoreError {
                     .into()
             }
             Self::WrongKey { .. } => "Give the passphrase or the identity of one of these recipients.".into(),
-            Self::HasTables { .. } => {
-                "Back up its tables, give keys to a new store (`keepfast key add --store columnar:///new/path`), and restore into that one."
-                    .into()
-            }
-            Self::NoKeys { .. } => "`keepfast key add --store STORE` gives keys to a store without tables.".into(),
+            Self::NoKeys { .. } => "`keepfast key add --store STORE` gives it keys.".into(),
             Self::Keys(e) => e.next_step(),
             Self::Model(e) => e.next_step(),
         }
-    }
-}
-
-/// The first few of many names.
-fn shown(names: &[String]) -> String {
-    match names {
-        [first, second, third, rest @ ..] if !rest.is_empty() => {
-            format!("{first}, {second}, {third} and {} more", rest.len())
-        }
-        few => few.join(", "),
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::Result;
 use crate::catalog::Catalog;
+use crate::encrypt::Sealed;
 use crate::keys::of_store;
 use crate::names::{self, WriterId};
 use crate::seal::{KeysRef, StoreKeys, with_data_key};
@@ -46,38 +47,56 @@ impl ColumnarStore {
         Err(crate::fault::damaged(self.shared.place.full(names::KEYS), "the key file is missing"))
     }
 
-    /// Adds one who can open the store. A store without keys and without tables gets them: what it writes from now on is
-    /// encrypted.
+    /// Adds one who can open the store. A store without keys gets them: its tables are written anew, encrypted, and what was
+    /// plain is removed.
     ///
     /// # Errors
-    /// `HasTables`; `Keys` for a name that is taken and for a passphrase or public key that is none.
+    /// `Keys` for a name that is taken and for a passphrase or public key that is none; `Damaged` for a table that cannot be
+    /// read, and then nothing is changed.
     pub async fn add_recipient(&self, name: &str, recipient: &NewRecipient) -> Result<()> {
         let random = self.shared.options.random.clone();
+        let what = format!("add key {name}");
         let add = |keyring: &Keyring, generation| {
             keyring.with_recipient(generation, name, recipient, random.as_ref())
         };
+        let mut first: Option<FirstKeys> = None;
         loop {
             let head = self.shared.head().await?;
             if head.keys.is_some() {
-                return self.change_keys(&format!("add key {name}"), &add).await;
+                if let Some(first) = first {
+                    self.shared.place.delete(&names::key_file(first.keys.reference.generation)).await?;
+                }
+                return self.change_keys(&what, &add).await;
             }
-            if !head.tables.is_empty() {
-                let tables = head.tables.iter().map(|t| t.name.to_string()).collect();
-                return Err(StoreError::HasTables { store: self.shared.url(), tables });
+            let first = match &mut first {
+                Some(first) => first,
+                none => none.insert(self.first_keys(name, recipient).await?),
+            };
+            let mut next = head.next(&WriterId::random(), what.clone());
+            next.condemned = None;
+            next.keys = Some(first.keys.reference.clone());
+            self.seal_tables(&head, &mut next, &first.keys, &mut first.sealed).await?;
+            let (plain, since) = (self.plain_objects(&next).await?, next.seq);
+            next.sealed_since = Some(since);
+            if self.commit_entry(&head, next, &first.keys).await? {
+                self.remove_plain(plain, since).await?;
+                return self.shared.second_copy(&first.keys.reference).await;
             }
+        }
+    }
+
+    /// The first keys, in their file.
+    async fn first_keys(&self, name: &str, recipient: &NewRecipient) -> Result<FirstKeys> {
+        let random = &self.shared.options.random;
+        let owner = names::random_hex();
+        let none = IdentityKey::new([0; 32]).to_hex();
+        loop {
             let generation = self.next_generation().await?;
-            let owner = names::random_hex();
-            let none = IdentityKey::new([0; 32]).to_hex();
             let keyring = Keyring::create(&owner, generation, &none, name, recipient, random.as_ref())
                 .and_then(|keyring| with_data_key(keyring, random.as_ref()))
                 .map_err(|e| of_store(&self.shared, e))?;
-            let mut next = head.next(&WriterId::random(), format!("add key {name}"));
-            // What was written without keys is nobody's any more.
-            next.condemned = None;
-            next.dropped.clear();
-            if let Some(keys) = self.commit_keys(&head, next, &owner, keyring).await? {
-                self.remove_plain(head.seq).await?;
-                return self.shared.second_copy(&keys).await;
+            if let Some(keys) = self.write_keys(&owner, keyring).await? {
+                return Ok(FirstKeys { keys, sealed: Sealed::default() });
             }
         }
     }
@@ -118,23 +137,20 @@ impl ColumnarStore {
             }
             let generation = self.next_generation().await?;
             let keyring = change(&keys.keyring, generation).map_err(|e| of_store(&self.shared, e))?;
-            let next = head.next(&WriterId::random(), what.to_owned());
-            if let Some(new) = self.commit_keys(&head, next, &reference.store, keyring).await? {
-                self.shared.second_copy(&new).await?;
-                self.delete_older_keys(new.generation).await;
+            let Some(new) = self.write_keys(&reference.store, keyring).await? else { continue };
+            let mut next = head.next(&WriterId::random(), what.to_owned());
+            next.keys = Some(new.reference.clone());
+            if self.commit_entry(&head, next, &new).await? {
+                self.shared.second_copy(&new.reference).await?;
+                self.delete_older_keys(new.reference.generation).await;
                 return Ok(());
             }
+            self.shared.place.delete(&names::key_file(new.reference.generation)).await?;
         }
     }
 
-    /// Writes a key file and the catalog entry that names it. None when another writer was first.
-    async fn commit_keys(
-        &self,
-        head: &Arc<Catalog>,
-        mut next: Catalog,
-        owner: &str,
-        keyring: Keyring,
-    ) -> Result<Option<KeysRef>> {
+    /// Writes a key file, which no entry names yet. None when its number is taken.
+    async fn write_keys(&self, owner: &str, keyring: Keyring) -> Result<Option<Arc<StoreKeys>>> {
         let (shared, random) = (&self.shared, &self.shared.options.random);
         let refused = |e| of_store(shared, e);
         let file = keyring.to_file(random.as_ref()).map_err(refused)?;
@@ -149,18 +165,17 @@ impl ColumnarStore {
         if shared.place.create(&name, bytes).await? == Put::Existed {
             return Ok(None);
         }
-        let keys = Arc::new(StoreKeys::new(reference.clone(), keyring, random.clone()).map_err(refused)?);
-        next.keys = Some(reference.clone());
-        let done = {
-            let _turn = shared.turn.acquire().await;
-            shared.try_commit_with(head, next, Some(&keys)).await?
-        };
-        if done.is_none() {
-            shared.place.delete(&name).await?;
-            return Ok(None);
+        StoreKeys::new(reference, keyring, random.clone()).map(|keys| Some(Arc::new(keys))).map_err(refused)
+    }
+
+    /// Commits an entry with new keys. False when another writer was first.
+    async fn commit_entry(&self, head: &Arc<Catalog>, next: Catalog, keys: &Arc<StoreKeys>) -> Result<bool> {
+        let _turn = self.shared.turn.acquire().await;
+        let done = self.shared.try_commit_with(head, next, Some(keys)).await?.is_some();
+        if done {
+            self.shared.place.keep_keys(keys.clone());
         }
-        shared.place.keep_keys(keys);
-        Ok(Some(reference))
+        Ok(done)
     }
 
     /// A number that no key file has, whether an entry names it or a dead change left it.
@@ -190,19 +205,11 @@ impl ColumnarStore {
             tracing::warn!(store = %self, %error, "older key files were not deleted: who could open them still can");
         }
     }
+}
 
-    /// Removes what was written before the store had keys: entries up to `head`, the oldest first, and everything that they
-    /// could name.
-    async fn remove_plain(&self, head: u64) -> Result<()> {
-        let place = &self.shared.place;
-        for folder in [names::DATA, names::HOLDS, names::LOADS, names::CONDEMNED] {
-            for object in place.list(folder).await? {
-                place.delete(&object.path).await?;
-            }
-        }
-        for seq in self.shared.entries().await?.into_iter().filter(|seq| *seq <= head) {
-            place.delete(&names::catalog(seq)).await?;
-        }
-        Ok(())
-    }
+/// Keys that a store is about to get, and what is sealed with them already.
+#[derive(Debug)]
+struct FirstKeys {
+    keys: Arc<StoreKeys>,
+    sealed: Sealed,
 }

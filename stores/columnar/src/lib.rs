@@ -17,6 +17,7 @@ mod compact;
 pub mod cut;
 mod diff;
 pub mod edit;
+mod encrypt;
 mod fault;
 mod find;
 pub mod handle;

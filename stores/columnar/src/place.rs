@@ -32,6 +32,11 @@ impl Place {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The same objects, as one sees them that has these keys.
+    pub fn with_keys(&self, keys: Arc<StoreKeys>) -> Self {
+        Self { keys: Arc::new(RwLock::new(Some(keys))), ..self.clone() }
+    }
+
     /// Takes newer keys for what is read and written from now on.
     pub fn keep_keys(&self, keys: Arc<StoreKeys>) {
         let mut known = self.keys.write().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,6 @@
 use crate::catalog::{Catalog, Condemned, CondemnedRef};
 use crate::cut::Hold;
 use crate::names::{self, WriterId};
-use crate::seal::is_sealed;
 use crate::store::ColumnarStore;
 use crate::version::VersionFile;
 use crate::{Result, fault};
@@ -100,6 +99,7 @@ impl ColumnarStore {
         let place = &self.shared.place;
         for _ in 0..20 {
             let head = self.shared.head().await?;
+            self.end_removal(&head).await?;
             let plan = self.plan_vacuum(&head, only, retention).await?;
             if plan.objects.is_empty() && plan.dropped.is_empty() {
                 return Ok(plan.removed);
@@ -200,11 +200,6 @@ impl ColumnarStore {
         for object in place.list(names::HOLDS).await? {
             // A hold can be given back while we look.
             let Some(bytes) = place.find(&object.path).await? else { continue };
-            if place.keys().is_some() && !is_sealed(&bytes) {
-                // From before the store had keys, when it held no table.
-                place.delete(&object.path).await?;
-                continue;
-            }
             match place.decode::<Hold>(&object.path, &bytes) {
                 Ok(hold) if hold.until > now => {
                     for table in hold.tables {

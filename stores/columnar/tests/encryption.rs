@@ -216,25 +216,31 @@ async fn insert_small(store: &ColumnarStore) {
 }
 
 #[tokio::test]
-async fn only_a_store_without_tables_is_given_keys_and_what_it_held_before_is_removed() {
+async fn a_store_with_tables_is_sealed_by_its_first_keys_and_what_was_plain_is_removed() {
     let objects = memory();
     let store = encrypted_over(&objects);
     everything(&store).await.unwrap();
-    let refused = store.add_recipient("office", &passphrase(PHRASE)).await.unwrap_err();
-    assert!(matches!(&refused, StoreError::HasTables { tables, .. } if tables.len() == 2), "{refused}");
     assert!(matches!(store.rotate_keys().await, Err(StoreError::NoKeys { .. })));
-    for table in store.tables().await.unwrap() {
-        store.drop_table(&table, false).await.unwrap();
-    }
+    let before = content(&store).await.unwrap();
     assert!(!holding(&objects, WORDS).await.is_empty());
-    // Another process has a load under way, and a third is about to make a table; neither knows of keys yet.
+    // Others are at work: with a load, with a change, with a cut, and with a table to be made. None of them knows of keys yet.
     let loading = encrypted_over(&objects);
     let load = begin_load(&loading, LoadMode::Create).await.unwrap();
+    load.remember(&serde_json::json!({"purpose": "planted-value"})).await.unwrap();
+    let target = name("planted_table_renamed");
+    let mut change = encrypted_over(&objects).table(&target).await.unwrap().begin().await.unwrap();
+    change.insert(rows(true, 900..910, "late"), OnDuplicate::Refuse).await.unwrap();
+    let cut = encrypted_over(&objects).open_cut(&[target.clone()], &CutOptions::default()).await.unwrap();
     let keyless = store_over(&objects);
-    assert!(keyless.tables().await.unwrap().is_empty());
+    assert_eq!(keyless.tables().await.unwrap().len(), 2);
 
     store.add_recipient("office", &passphrase(PHRASE)).await.unwrap();
     assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
+    assert_eq!(content(&store).await.unwrap(), before);
+    assert_eq!(content(&encrypted_over(&objects)).await.unwrap(), before);
+    cut.release().await.unwrap();
+    let changed = change.commit().await;
+    assert!(matches!(changed, Err(StoreError::Conflict { .. })), "{changed:?}");
     let made = keyless.create_table(&name("t"), &schema(true), false).await;
     assert!(matches!(made, Err(StoreError::Locked { .. })), "{made:?}");
     let target = name("planted_table");
@@ -244,9 +250,42 @@ async fn only_a_store_without_tables_is_given_keys_and_what_it_held_before_is_re
     let published = load.publish().await;
     assert!(matches!(published, Err(StoreError::Conflict { .. })), "{published:?}");
     load.abandon().await.unwrap();
+    store.vacuum(None, &Retention::newest()).await.unwrap();
     assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
-    assert!(store.tables().await.unwrap().is_empty());
+    assert_eq!(content(&store).await.unwrap(), before);
+    for table in store.tables().await.unwrap() {
+        store.drop_table(&table, false).await.unwrap();
+    }
     everything(&store).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_others_commit_while_a_store_gets_its_first_keys_are_sealed_with_it() {
+    let objects = memory();
+    let store = encrypted_over(&objects);
+    store.create_table(&name("planted_table"), &schema(true), false).await.unwrap();
+    insert(&store, "planted_table", rows(true, 0..500, "before")).await.unwrap();
+    let writers = (1..4u32).map(|w| {
+        let store = encrypted_over(&objects);
+        tokio::spawn(async move {
+            for i in 0..40 {
+                let row = rows(true, w * 1000 + i..w * 1000 + i + 1, "during");
+                while let Err(e) = insert(&store, "planted_table", row.clone()).await {
+                    // The table is another one, or its plain objects are gone.
+                    assert!(!matches!(e, StoreError::Row { .. }), "{e}");
+                }
+            }
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    encrypted_over(&objects).add_recipient("office", &passphrase(PHRASE)).await.unwrap();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let store = encrypted_over(&objects);
+    assert_eq!(content(&store).await.unwrap()["planted_table"][0].num_rows(), 620);
+    store.vacuum(None, &Retention::newest()).await.unwrap();
+    assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
 }
 
 #[tokio::test]
@@ -324,57 +363,48 @@ async fn writers_and_changes_of_keys_at_once_lose_nothing() {
 #[tokio::test]
 async fn a_change_of_keys_that_stops_anywhere_leaves_a_store_that_opens() {
     let fresh = encrypted_memory().await;
+    let plain = memory();
     insert_small(&encrypted_over(&fresh)).await;
+    insert_small(&store_over(&plain)).await;
     let expected = content(&encrypted_over(&fresh)).await.unwrap();
+    let change = |act: usize, store: ColumnarStore| async move {
+        match act {
+            0 => store.add_recipient("office", &passphrase(PHRASE)).await,
+            1 => store.add_recipient("second", &passphrase(PHRASE)).await,
+            _ => store.rotate_keys().await,
+        }
+    };
     let mut stops = [0; 3];
     for (act, stops) in (0..3).zip(&mut stops) {
-        for operation in 0.. {
+        let from = if act == 0 { &plain } else { &fresh };
+        let counted = Process::default();
+        change(act, seen_by(&counted, &copy_of(from).await)).await.unwrap();
+        for operation in counted.trace() {
             for fault in [Fault::DiesBefore, Fault::DiesAfter, Fault::LosesAnswer] {
-                // The first keys are given to a store that is empty.
-                let objects = if act == 0 { memory() } else { copy_of(&fresh).await };
-                let change = |store: ColumnarStore| async move {
-                    match act {
-                        0 => store.add_recipient("office", &passphrase(PHRASE)).await,
-                        1 => store.add_recipient("second", &passphrase(PHRASE)).await,
-                        _ => store.rotate_keys().await,
-                    }
-                };
-                let process = Process::new(Script::at(operation, fault));
-                let done = change(seen_by(&process, &objects)).await;
-                let said = format!("act {act}, {fault} at call {operation}");
+                if !fault.fits(operation.kind) {
+                    continue;
+                }
+                let said = format!("act {act}, {fault} at {operation}");
+                let objects = copy_of(from).await;
+                let process = Process::new(Script::at(operation.number, fault));
+                let done = change(act, seen_by(&process, &objects)).await;
                 let next = encrypted_over(&objects);
                 let found = content(&next).await.unwrap_or_else(|e| panic!("{said}: {e}"));
-                assert!(if act == 0 { found.is_empty() } else { found == expected }, "{said}");
+                assert_eq!(found, expected, "{said}");
                 let given = next.has_keys().await.unwrap();
-                assert!(act == 0 || given, "{said}");
-                if act == 0 && done.is_ok() {
-                    assert!(given, "{said}");
-                }
-                match change(next.clone()).await {
+                assert!(given || (act == 0 && done.is_err()), "{said}");
+                match change(act, next.clone()).await {
                     Ok(()) => {}
                     Err(StoreError::Keys(e)) if e.code().0 == 247 => {}
                     Err(e) => panic!("{said}: again: {e}"),
                 }
+                next.vacuum(None, &Retention::newest()).await.unwrap();
+                assert_eq!(holding(&objects, WORDS).await, [] as [String; 0], "{said}");
+                assert_eq!(content(&encrypted_over(&objects)).await.unwrap(), expected, "{said}");
                 next.create_table(&name("w"), &schema(true), false).await.unwrap();
-                assert!(
-                    matches!(store_over(&objects).tables().await, Err(StoreError::Locked { .. })),
-                    "{said}"
-                );
+                let closed = store_over(&objects).tables().await;
+                assert!(matches!(closed, Err(StoreError::Locked { .. })), "{said}");
                 *stops += 1;
-                if operation >= process.operations() {
-                    break;
-                }
-            }
-            let counted = Process::default();
-            let objects = if act == 0 { memory() } else { copy_of(&fresh).await };
-            let store = seen_by(&counted, &objects);
-            match act {
-                0 => store.add_recipient("office", &passphrase(PHRASE)).await.unwrap(),
-                1 => store.add_recipient("second", &passphrase(PHRASE)).await.unwrap(),
-                _ => store.rotate_keys().await.unwrap(),
-            }
-            if operation >= counted.operations() {
-                break;
             }
         }
     }
