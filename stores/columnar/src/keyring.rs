@@ -75,7 +75,13 @@ impl ColumnarStore {
             let mut next = head.next(&WriterId::random(), what.clone());
             next.condemned = None;
             next.keys = Some(first.keys.reference.clone());
-            self.seal_tables(&head, &mut next, &first.keys, &mut first.sealed).await?;
+            if let Err(e) = self.seal_tables(&head, &mut next, &first.keys, &mut first.sealed).await {
+                // Another process may have given keys first, and removed what was to be read.
+                if self.shared.head().await?.keys.is_none() {
+                    return Err(e);
+                }
+                continue;
+            }
             let (plain, since) = (self.plain_objects(&next).await?, next.seq);
             next.sealed_since = Some(since);
             if self.commit_entry(&head, next, &first.keys).await? {
