@@ -37,7 +37,7 @@ impl App {
     /// [`CliError::Config`] and [`CliError::File`] of the configuration.
     pub fn new(global: Global, interrupt: Interrupt, credentials: Credentials) -> Result<Self, CliError> {
         let config = Config::find(global.config.as_deref(), &global.data)?;
-        let stores = stores(&global, config.clone());
+        let stores = stores(&global, config.clone(), credentials.clone());
         let out = Output { json: global.json };
         Ok(Self { global, config, out, interrupt, stores, credentials })
     }
@@ -45,7 +45,7 @@ impl App {
     /// The same run over another data folder, without a configuration.
     pub fn elsewhere(&self, data: PathBuf) -> Self {
         let global = Global { data, config: None, ..self.global.clone() };
-        let stores = stores(&global, Config::default());
+        let stores = stores(&global, Config::default(), self.credentials.clone());
         Self {
             global,
             config: Config::default(),
@@ -61,7 +61,7 @@ impl App {
         &self.global.data
     }
 
-    /// What opens encrypted vaults.
+    /// What opens encrypted vaults and stores.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
@@ -125,10 +125,10 @@ impl App {
     }
 }
 
-fn stores(global: &Global, config: Config) -> Arc<Stores> {
+fn stores(global: &Global, config: Config, credentials: Credentials) -> Arc<Stores> {
     // The engine sorts and joins beside the store: each gets its share.
     let limits = Limits { threads: threads(global), memory: global.memory.0 / 4 };
-    Arc::new(Stores::new(&global.data, config, limits))
+    Arc::new(Stores::new(&global.data, config, limits, credentials))
 }
 
 fn absolute(path: &Path) -> String {

@@ -58,10 +58,10 @@ pub struct Global {
     /// Threads that compute, or worker processes at once; all cores where none is given
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// A file that holds a passphrase of encrypted vaults, beside what KEEPFAST_PASSPHRASE holds
+    /// A file that holds a passphrase of encrypted vaults and stores, beside what KEEPFAST_PASSPHRASE holds
     #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Vec<PathBuf>,
-    /// A file with age identities that open encrypted vaults
+    /// A file with age identities that open encrypted vaults and stores
     #[arg(long, global = true, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// Memory for sorting and joining; more spills to disk
@@ -440,28 +440,28 @@ pub enum VaultVerb {
 /// `key …`
 #[derive(Debug, Subcommand)]
 pub enum KeyVerb {
-    /// Add one who can open the vault; a vault without keys gets them
+    /// Add one who can open the vault or store; one without keys gets them
     Add(NewKeyArgs),
-    /// Give the vault a new vault key; no data are written again
+    /// Give the vault or store a new vault key; no data are written again
     Rotate {
-        /// The vault; DIR/vault where none is given
-        #[arg(long, value_name = "URL")]
-        vault: Option<String>,
+        /// Whose keys
+        #[command(flatten)]
+        of: KeyOwnerArgs,
     },
-    /// Remove one who can open the vault, with a new vault key
+    /// Remove one who can open the vault or store, with a new vault key
     Remove {
         /// The recipient's name
         #[arg(value_name = "NAME")]
         name: String,
-        /// The vault; DIR/vault where none is given
-        #[arg(long, value_name = "URL")]
-        vault: Option<String>,
+        /// Whose keys
+        #[command(flatten)]
+        of: KeyOwnerArgs,
     },
-    /// List those who can open the vault
+    /// List those who can open the vault or store
     List {
-        /// The vault; DIR/vault where none is given
-        #[arg(long, value_name = "URL")]
-        vault: Option<String>,
+        /// Whose keys
+        #[command(flatten)]
+        of: KeyOwnerArgs,
     },
     /// Drop the keys of a table or of a secret column: what they encrypted can never be read again
     Shred {
@@ -475,6 +475,17 @@ pub enum KeyVerb {
         #[arg(long, value_name = "COLUMN")]
         column: Option<String>,
     },
+}
+
+/// Whose keys are meant.
+#[derive(Debug, Args)]
+pub struct KeyOwnerArgs {
+    /// The vault; DIR/vault where none is given
+    #[arg(long, value_name = "URL", conflicts_with = "store")]
+    pub vault: Option<String>,
+    /// A store instead of a vault: its name in keepfast.toml, or its URL; DIR/store where neither is given
+    #[arg(long, value_name = "STORE", num_args = 0..=1, default_missing_value = "")]
+    pub store: Option<String>,
 }
 
 /// `key add`
@@ -492,9 +503,9 @@ pub struct NewKeyArgs {
     /// A file that holds the new passphrase
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipient", "recovery"])]
     pub new_passphrase_file: Option<PathBuf>,
-    /// The vault; DIR/vault where none is given
-    #[arg(long, value_name = "URL")]
-    pub vault: Option<String>,
+    /// Whose keys
+    #[command(flatten)]
+    pub of: KeyOwnerArgs,
 }
 
 /// How a file is written down.

@@ -22,9 +22,17 @@ pub fn given(global: &Global) -> Result<Credentials, CliError> {
         credentials = credentials.with_passphrase(Passphrase::new(text));
     }
     for path in &global.identity {
-        credentials = credentials.with_identities(&read(path)?)?;
+        credentials = with_identities(credentials, path)?;
     }
     Ok(credentials)
+}
+
+/// With the identities that a file holds.
+///
+/// # Errors
+/// [`CliError::File`], [`CliError::Key`] for one that holds none.
+pub fn with_identities(credentials: Credentials, path: &Path) -> Result<Credentials, CliError> {
+    Ok(credentials.with_identities(&read(path)?)?)
 }
 
 /// The passphrase that a file holds.

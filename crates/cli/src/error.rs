@@ -101,7 +101,12 @@ impl CliError {
 
     /// Whether a passphrase may help, and none was given.
     pub fn wants_passphrase(&self) -> bool {
-        matches!(self.code(), Code(240)) || self.wants_new_passphrase()
+        matches!(self.code(), Code(240 | 401)) || self.wants_new_passphrase()
+    }
+
+    /// What the passphrase opens.
+    pub fn locked_thing(&self) -> &'static str {
+        if self.code() == Code(401) { "the store" } else { "the vault" }
     }
 
     /// Whether a first passphrase is to be chosen.

@@ -59,7 +59,7 @@ fn ask_and_run_again(error: CliError) -> Result<Exit, CliError> {
     if !credentials::can_ask() || !credentials::given(&cli.global)?.is_empty() {
         return Err(error);
     }
-    let passphrase = credentials::ask("the vault", error.wants_new_passphrase())?;
+    let passphrase = credentials::ask(error.locked_thing(), error.wants_new_passphrase())?;
     run_with(cli, Credentials::none().with_passphrase(passphrase))
 }
 

@@ -1,10 +1,13 @@
 //! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
 
+use crate::credentials::{passphrase_of, protect_memory, with_identities};
+use crate::error::CliError;
 use crate::values::shown;
 use async_trait::async_trait;
 use keepfast_columnar::{ColumnarStore, Options};
-use keepfast_config::{Config, SCHEMES, is_store_url, scheme};
+use keepfast_config::{Config, SCHEMES, StoreConfig, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
+use keepfast_keys::Credentials;
 use keepfast_objects::open_target;
 use keepfast_store::Store;
 use keepfast_vault::VaultError;
@@ -28,25 +31,48 @@ pub struct Stores {
     data: PathBuf,
     config: Config,
     limits: Limits,
+    credentials: Credentials,
     open: Mutex<HashMap<StoreSpec, Arc<dyn Store>>>,
 }
 
 impl Stores {
-    /// The stores of a data folder and a configuration. Nothing is opened yet.
-    pub fn new(data: &Path, config: Config, limits: Limits) -> Self {
-        Self { data: data.to_owned(), config, limits, open: Mutex::default() }
+    /// The stores of a data folder and a configuration, with what opens those that are encrypted. Nothing is opened yet.
+    pub fn new(data: &Path, config: Config, limits: Limits, credentials: Credentials) -> Self {
+        Self { data: data.to_owned(), config, limits, credentials, open: Mutex::default() }
     }
 
-    fn columnar(&self, location: &str) -> Result<Arc<dyn Store>, EngineError> {
+    /// A columnar store as itself, for what only these can do.
+    ///
+    /// # Errors
+    /// `Unknown` for a name that the configuration does not have, `Unsupported` for a store of another kind.
+    pub fn columnar(&self, spec: &StoreSpec) -> Result<ColumnarStore, EngineError> {
+        match spec {
+            StoreSpec::Embedded => self.at(&self.data.join("store").to_string_lossy(), Credentials::none()),
+            StoreSpec::Url(url) => self.by_url(url, Credentials::none()),
+            StoreSpec::Named(name) => {
+                let Some(store) = self.config.stores.get(name) else {
+                    return Err(EngineError::Unknown { what: "store", name: name.clone() });
+                };
+                match store.url.all() {
+                    [url] if store.tables.is_empty() => self.by_url(url, own(name, store)?),
+                    [url, ..] => Err(not_in_this_version(&format!("store '{name}'"), url)),
+                    [] => Err(EngineError::Unknown { what: "url of store", name: name.clone() }),
+                }
+            }
+        }
+    }
+
+    fn at(&self, location: &str, own: Credentials) -> Result<ColumnarStore, EngineError> {
         let target = open_target(location).map_err(VaultError::from)?;
         let Limits { threads, memory } = self.limits;
-        Ok(Arc::new(ColumnarStore::with_options(
+        let credentials = own.and(&self.credentials);
+        Ok(ColumnarStore::with_options(
             target,
-            Options { threads, sort_memory: memory, ..Options::default() },
-        )))
+            Options { threads, sort_memory: memory, credentials, ..Options::default() },
+        ))
     }
 
-    fn by_url(&self, url: &str) -> Result<Arc<dyn Store>, EngineError> {
+    fn by_url(&self, url: &str, own: Credentials) -> Result<ColumnarStore, EngineError> {
         if let Some(rest) = url.strip_prefix("columnar://") {
             if !rest.starts_with('/') {
                 return Err(EngineError::Usage {
@@ -54,30 +80,29 @@ impl Stores {
                     reason: "its URL has the form columnar:///path".into(),
                 });
             }
-            return self.columnar(&format!("file://{rest}"));
+            return self.at(&format!("file://{rest}"), own);
         }
         if let Some(inner) = url.strip_prefix("columnar+") {
-            return self.columnar(inner);
+            return self.at(inner, own);
         }
         Err(not_in_this_version(&format!("store '{}'", shown(url)), url))
     }
+}
 
-    fn make(&self, spec: &StoreSpec) -> Result<Arc<dyn Store>, EngineError> {
-        match spec {
-            StoreSpec::Embedded => self.columnar(&self.data.join("store").to_string_lossy()),
-            StoreSpec::Url(url) => self.by_url(url),
-            StoreSpec::Named(name) => {
-                let Some(store) = self.config.stores.get(name) else {
-                    return Err(EngineError::Unknown { what: "store", name: name.clone() });
-                };
-                match store.url.all() {
-                    [url] if store.tables.is_empty() => self.by_url(url),
-                    [url, ..] => Err(not_in_this_version(&format!("store '{name}'"), url)),
-                    [] => Err(EngineError::Unknown { what: "url of store", name: name.clone() }),
-                }
-            }
-        }
+/// What the configuration names for this store alone.
+fn own(name: &str, store: &StoreConfig) -> Result<Credentials, EngineError> {
+    let refused = |e: CliError| EngineError::Usage { what: format!("store '{name}'"), reason: e.to_string() };
+    let mut credentials = Credentials::none();
+    if let Some(path) = &store.passphrase_file {
+        credentials = credentials.with_passphrase(passphrase_of(path).map_err(refused)?);
     }
+    if let Some(path) = &store.identity {
+        credentials = with_identities(credentials, path).map_err(refused)?;
+    }
+    if !credentials.is_empty() {
+        protect_memory();
+    }
+    Ok(credentials)
 }
 
 #[async_trait]
@@ -87,7 +112,7 @@ impl StoreResolver for Stores {
         if let Some(store) = open.get(spec) {
             return Ok(store.clone());
         }
-        let store = self.make(spec)?;
+        let store: Arc<dyn Store> = Arc::new(self.columnar(spec)?);
         open.insert(spec.clone(), store.clone());
         Ok(store)
     }
@@ -118,7 +143,12 @@ mod tests {
     async fn stores_of_later_versions_say_so_and_show_no_password() {
         let config =
             Config::parse("[stores.shop]\nurl = \"mysql://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
-        let stores = Stores::new(Path::new("unused"), config, Limits { threads: 1, memory: 1 << 20 });
+        let stores = Stores::new(
+            Path::new("unused"),
+            config,
+            Limits { threads: 1, memory: 1 << 20 },
+            Credentials::none(),
+        );
         for spec in [StoreSpec::Named("shop".into()), StoreSpec::Url("mysql://u:geheim@h/d".into())] {
             let error = stores.open(&spec).await.unwrap_err().to_string();
             assert!(error.contains("not in this version") && !error.contains("geheim"), "{error}");

@@ -40,6 +40,12 @@ pub struct StoreConfig {
     /// The environment variable that holds its password.
     #[serde(default)]
     pub password_env: Option<String>,
+    /// The file that holds the passphrase of an encrypted store.
+    #[serde(default)]
+    pub passphrase_file: Option<PathBuf>,
+    /// The age identity file that opens an encrypted store.
+    #[serde(default)]
+    pub identity: Option<PathBuf>,
     /// Its sharded tables by name.
     #[serde(default)]
     pub tables: BTreeMap<String, ShardedTable>,
@@ -52,6 +58,8 @@ impl fmt::Debug for StoreConfig {
             .field("url", &self.url)
             .field("password_file", &self.password_file)
             .field("password_env", &self.password_env)
+            .field("passphrase_file", &self.passphrase_file)
+            .field("identity", &self.identity)
             .field("tables", &self.tables)
             .finish()
     }

@@ -102,11 +102,16 @@ impl Engine {
     }
 }
 
+/// The variable by which a worker gets a passphrase.
+const PASSPHRASE: &str = "KEEPFAST_PASSPHRASE";
+
 async fn run_process(command: &[String], task: &[u8], credentials: &Credentials) -> Result<(), String> {
     let (program, args) = command.split_first().ok_or("no worker program is configured")?;
     let mut process = Command::new(program);
-    if let Some(passphrase) = credentials.first_passphrase() {
-        process.env("KEEPFAST_PASSPHRASE", passphrase.expose());
+    // The worker inherits the variable where there is one, and its command names the files.
+    let inherited = std::env::var_os(PASSPHRASE).is_some_and(|text| !text.is_empty());
+    if let Some(passphrase) = credentials.first_passphrase().filter(|_| !inherited) {
+        process.env(PASSPHRASE, passphrase.expose());
     }
     let mut child = process
         .args(args)

@@ -59,6 +59,14 @@ impl Credentials {
         Ok(self)
     }
 
+    /// These, and then others.
+    #[must_use]
+    pub fn and(mut self, others: &Self) -> Self {
+        self.passphrases.extend(others.passphrases.iter().cloned());
+        self.identities.extend(others.identities.iter().cloned());
+        self
+    }
+
     /// Whether there is nothing to try.
     pub fn is_empty(&self) -> bool {
         self.passphrases.is_empty() && self.identities.is_empty()

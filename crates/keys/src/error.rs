@@ -100,6 +100,20 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// The same, about `what`, where it says what cannot be opened.
+    #[must_use]
+    pub fn of(self, what: &str) -> Self {
+        let what = what.to_owned();
+        match self {
+            Self::Locked { .. } => Self::Locked { what },
+            Self::NoCredential { .. } => Self::NoCredential { what },
+            Self::WrongKey { recipients, .. } => Self::WrongKey { what, recipients },
+            other => other,
+        }
+    }
+}
+
 impl Coded for KeyError {
     fn code(&self) -> Code {
         Code(match self {

@@ -16,6 +16,7 @@ mod random;
 mod recipient;
 mod sealed;
 mod secret;
+mod stream;
 
 pub use credentials::Credentials;
 pub use error::KeyError;
@@ -25,6 +26,7 @@ pub use random::{Random, SystemRandom};
 pub use recipient::{Cost, NewRecipient, Recipient};
 pub use sealed::{OVERHEAD, open, seal};
 pub use secret::{Passphrase, SecretKey};
+pub use stream::{SealedReader, SealedWriter};
 
 /// Result of this crate's calls.
 pub type Result<T, E = KeyError> = std::result::Result<T, E>;

@@ -1,5 +1,6 @@
 //! Errors of stores, grouped by what the caller can do.
 
+use keepfast_keys::KeyError;
 use keepfast_model::{Class, Code, Coded, ModelError};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -118,6 +119,29 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// It has keys, and nobody gave one.
+    #[error("{store} is encrypted, and no passphrase or identity was given")]
+    Locked {
+        /// The store, without secrets.
+        store: String,
+    },
+    /// It has keys, and none of those that were given is one of them.
+    #[error("none of the given passphrases and identities opens {store} (its recipients: {recipients})")]
+    WrongKey {
+        /// The store, without secrets.
+        store: String,
+        /// Names of those who can open it.
+        recipients: String,
+    },
+    /// Keys were to be changed where there are none.
+    #[error("{store} has no keys: nothing in it is encrypted")]
+    NoKeys {
+        /// The store, without secrets.
+        store: String,
+    },
+    /// A key was refused.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     /// A value of the model was not well formed.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -138,6 +162,10 @@ impl Coded for StoreError {
             Self::Damaged { .. } => 310,
             Self::Unavailable { .. } => 311,
             Self::Denied { .. } => 312,
+            Self::Locked { .. } => 401,
+            Self::WrongKey { .. } => 402,
+            Self::NoKeys { .. } => 403,
+            Self::Keys(e) => return e.code(),
             Self::Model(e) => return e.code(),
         })
     }
@@ -146,6 +174,7 @@ impl Coded for StoreError {
         match self {
             Self::CutLost { .. } | Self::Conflict { .. } | Self::Unavailable { .. } => Class::Retry,
             Self::Model(e) => e.class(),
+            Self::Keys(e) => e.class(),
             _ => Class::Fix,
         }
     }
@@ -171,6 +200,13 @@ impl Coded for StoreError {
                 "Check that it is reachable and has room, then run the same command again.".into()
             }
             Self::Denied { .. } => "Grant the permission, or use another account or folder.".into(),
+            Self::Locked { .. } => {
+                "Set KEEPFAST_PASSPHRASE, or give --passphrase-file FILE or --identity FILE; a store of keepfast.toml can name its own files."
+                    .into()
+            }
+            Self::WrongKey { .. } => "Give the passphrase or the identity of one of these recipients.".into(),
+            Self::NoKeys { .. } => "`keepfast key add --store STORE` gives it keys.".into(),
+            Self::Keys(e) => e.next_step(),
             Self::Model(e) => e.next_step(),
         }
     }

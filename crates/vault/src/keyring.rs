@@ -80,15 +80,11 @@ impl Vault {
     /// Says which vault a key does not open.
     fn named(&self, e: KeyError) -> VaultError {
         match e {
-            KeyError::Locked { .. } => KeyError::Locked { what: self.url().to_owned() }.into(),
-            KeyError::WrongKey { recipients, .. } => {
-                KeyError::WrongKey { what: self.url().to_owned(), recipients }.into()
-            }
             KeyError::Forged { reason } => VaultError::damaged(
                 self.target().full(layout::KEYS),
                 format!("a key file was changed: {reason}"),
             ),
-            e => e.into(),
+            e => e.of(self.url()).into(),
         }
     }
 
@@ -156,8 +152,12 @@ impl Vault {
     }
 
     /// What opens a stored segment; none for one without encryption.
-    pub(crate) fn file_keys(&self, table: &TableId, entry: &SegmentEntry) -> Result<Option<FileKeys>> {
+    pub(crate) async fn file_keys(&self, table: &TableId, entry: &SegmentEntry) -> Result<Option<FileKeys>> {
         let Some(wrapped) = &entry.key else { return Ok(None) };
+        if matches!(self.key_state(), KeyState::None) {
+            // Who reads only what others list, as a worker does, has not met the keys yet.
+            self.log().await?;
+        }
         let (key, _) = self.needed_table_key(table)?;
         Ok(Some(FileKeys::open(&key, table, entry.id, wrapped)?))
     }

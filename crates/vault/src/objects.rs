@@ -174,7 +174,7 @@ impl Vault {
     /// [`KeyError::Locked`] and [`KeyError::Shredded`] without the table's key;
     /// [`VaultError::Damaged`] with the full path when it is not what was stored; [`VaultError::Objects`].
     pub async fn read_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<SegmentFile> {
-        let keys = self.file_keys(table, entry)?;
+        let keys = self.file_keys(table, entry).await?;
         let name = layout::segment(table, entry);
         let bytes = self.read_entry(&name, entry).await.map_err(|e| self.missing(e))?;
         Ok(SegmentFile { bytes, keys })
@@ -185,7 +185,7 @@ impl Vault {
     /// # Errors
     /// As [`Self::read_segment`].
     pub async fn read_change_segment(&self, table: &TableId, entry: &SegmentEntry) -> Result<SegmentFile> {
-        let keys = self.file_keys(table, entry)?;
+        let keys = self.file_keys(table, entry).await?;
         let name = layout::change_segment(table, entry);
         let bytes = self.read_entry(&name, entry).await.map_err(|e| self.missing(e))?;
         Ok(SegmentFile { bytes, keys })

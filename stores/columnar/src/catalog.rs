@@ -5,6 +5,7 @@
 //! changes in several tables becomes visible at once.
 
 use crate::names::WriterId;
+use crate::seal::KeysRef;
 use jiff::Timestamp;
 use keepfast_model::{TableId, TableName};
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,12 @@ pub struct Catalog {
     /// Tables dropped, until their objects are removed.
     #[serde(default)]
     pub dropped: Vec<DroppedTable>,
+    /// The first entry with keys, of a store that has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_since: Option<u64>,
+    /// The key file that opens it, which stands in clear before the entry; none of a store without keys.
+    #[serde(skip)]
+    pub keys: Option<KeysRef>,
 }
 
 impl Catalog {
@@ -95,6 +102,8 @@ impl Catalog {
             condemned: None,
             tables: vec![],
             dropped: vec![],
+            sealed_since: None,
+            keys: None,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::apply::apply;
 use crate::build::{Parts, Prepared, build};
 use crate::find::Finder;
 use crate::names::{SegmentIds, WriterId};
+use crate::scratch::Scratch;
 use crate::sink::{Piece, SegmentSink, Target};
 use crate::spill::HashList;
 use crate::stage::{Op, Staging};
@@ -65,17 +66,18 @@ impl Change {
             epoch: base.file.epoch,
             target_rows: base.file.target_rows,
             ids: Arc::new(SegmentIds::new(&writer)),
+            sealed: base.shared.place.keys().is_some(),
             writer,
         };
         Self {
             hasher: RowHasher::new(&base.schema),
-            staged: Staging::new(base.schema.clone(), base.shared.options.sort_memory),
+            staged: base.shared.staging(&base.schema),
+            removals: HashList::new(base.shared.place.scratch()),
             base,
             since,
             target,
             op: "write".into(),
             straight: None,
-            removals: HashList::default(),
             keys: None,
         }
     }
@@ -206,7 +208,7 @@ impl Change {
         if batch.num_rows() < 512 {
             return self.staged.add(op, batch);
         }
-        let empty = Staging::new(self.base.schema.clone(), 0);
+        let empty = Staging::new(self.base.schema.clone(), 0, Scratch::default());
         let mut staged = std::mem::replace(&mut self.staged, empty);
         let pieces: Vec<RecordBatch> = sink::pieces(&batch).collect();
         let (staged, done) = self
@@ -267,6 +269,7 @@ impl Change {
             let Some(entry) = head.by_id(&self.target.table).cloned() else {
                 return Err(self.base.conflict("it was dropped or replaced"));
             };
+            shared.check_sealed(self.target.sealed, &head, &entry.name.to_string())?;
             let known = prepared.as_ref().and_then(|p| p.file.parent.clone());
             let ready = match prepared.take() {
                 Some(ready) if known.as_ref() == Some(&entry.file) => ready,
@@ -425,7 +428,7 @@ impl Change {
     /// Stages rows that were written straight, before everything else.
     async fn restage(&mut self, segments: Vec<SegmentEntry>) -> Result<()> {
         let op = self.straight.as_ref().map_or(Op::Insert, |s| s.op);
-        let mut inserts = Staging::new(self.base.schema.clone(), self.target.shared.options.sort_memory);
+        let mut inserts = self.target.shared.staging(&self.base.schema);
         let mut rows = crate::scan::read(&self.base, segments, KeyRange::default(), None, rows::BATCH_ROWS)?;
         while let Some(batch) = rows.next().await {
             inserts.add(op, batch?)?;

@@ -42,6 +42,9 @@ pub(crate) struct Hold {
     /// A vacuum respects it until then.
     pub until: Timestamp,
     pub tables: Vec<CutTable>,
+    /// Whether the store has keys.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// A cut over tables of a store.
@@ -83,6 +86,7 @@ impl ColumnarCut {
                 at: now,
                 until: now.checked_add(shared.options.hold_for).unwrap_or(Timestamp::MAX),
                 tables: chosen.iter().map(|(t, _)| t.clone()).collect(),
+                sealed: head.keys.is_some(),
             };
             let object = names::hold(&hold.id);
             shared.place.put(&object, shared.place.encode(&object, &hold)?).await?;
@@ -112,6 +116,7 @@ impl ColumnarCut {
             at: now,
             until: now,
             tables: vec![table],
+            sealed: store.shared.place.keys().is_some(),
         };
         Self {
             store: store.clone(),
@@ -131,8 +136,14 @@ impl ColumnarCut {
                 (table, version)
             })
             .unzip();
-        let hold =
-            Hold { format: crate::place::FORMAT, id: String::new(), at: now, until: now, tables: held };
+        let hold = Hold {
+            format: crate::place::FORMAT,
+            id: String::new(),
+            at: now,
+            until: now,
+            tables: held,
+            sealed: store.shared.place.keys().is_some(),
+        };
         Self { store: store.clone(), hold, versions, state: Mutex::new(State::Borrowed) }
     }
 
@@ -142,6 +153,9 @@ impl ColumnarCut {
         let lost = |reason: &str| StoreError::CutLost { store: shared.url(), reason: reason.into() };
         let hold: Hold = serde_json::from_value(token.clone())
             .map_err(|e| lost(&format!("its token cannot be read: {e}")))?;
+        if hold.sealed {
+            shared.head().await?;
+        }
         if !hold.id.is_empty() && !shared.place.exists(&names::hold(&hold.id)).await? {
             return Err(lost("it was released"));
         }

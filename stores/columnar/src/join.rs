@@ -1,7 +1,7 @@
 //! Segments of several parts brought into one key order.
 
 use crate::sink::{Piece, SegmentSink, Target};
-use crate::stage::{Op, Staging};
+use crate::stage::Op;
 use crate::walk::Walk;
 use crate::{Result, apply, build, rows};
 use keepfast_format::{SegmentEntry, WriterProfile};
@@ -30,7 +30,7 @@ pub(crate) async fn in_key_order(
     if overlap.is_empty() {
         return Ok(stay.into_iter().map(Piece::New).collect());
     }
-    let mut inserts = Staging::new(target.schema.clone(), target.shared.options.sort_memory);
+    let mut inserts = target.shared.staging(&target.schema);
     for segment in &overlap {
         let batches =
             rows::read(&target.shared, &target.table, &target.schema, segment, None, rows::BATCH_ROWS)

@@ -9,12 +9,12 @@ use crate::sink::{Piece, SHARD, Target};
 use crate::store::ColumnarStore;
 use crate::table::TableVersion;
 use crate::undo::Step;
-use crate::version::PageRef;
+use crate::version::{PageRef, VersionFile};
 use crate::{Result, fault, join, rows};
 use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::Timestamp;
-use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
+use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile, read_segment};
 use keepfast_model::{Digest, KeyRange, ShardId, TableId, TableName};
 use keepfast_store::load::{LoadTable, SegmentStream, StoredSegment};
 use keepfast_store::{
@@ -37,6 +37,9 @@ pub(crate) struct Token {
     /// For tables that do not say another number.
     target_rows: u32,
     pub tables: Vec<TokenTable>,
+    /// Whether the store had keys when it began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sealed: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,15 +117,19 @@ impl ColumnarLoad {
             at: Timestamp::now(),
             target_rows: store.shared.options.target_rows,
             tables,
+            sealed: head.keys.is_some(),
         };
         Ok(Self { store: store.clone(), token, state: Mutex::new(State::Open) })
     }
 
-    pub(crate) fn attach(store: &ColumnarStore, token: &serde_json::Value) -> Result<Self> {
+    pub(crate) async fn attach(store: &ColumnarStore, token: &serde_json::Value) -> Result<Self> {
         let token: Token = serde_json::from_value(token.clone()).map_err(|e| StoreError::Unsupported {
             store: store.shared.url(),
             what: format!("go on with this load: its token cannot be read ({e})"),
         })?;
+        if token.sealed {
+            store.shared.head().await?;
+        }
         Ok(Self { store: store.clone(), token, state: Mutex::new(State::Open) })
     }
 
@@ -136,7 +143,7 @@ impl ColumnarLoad {
     fn target(&self, table: &TokenTable) -> Target {
         let rows = table.load.segment_rows.unwrap_or(self.token.target_rows);
         let target = self.store.new_table(&table.load.target, &table.load.schema, rows);
-        Target { table: table.id.clone(), ..target }
+        Target { table: table.id.clone(), sealed: self.token.sealed, ..target }
     }
 
     /// A change that takes the rows of one part.
@@ -273,6 +280,33 @@ impl ColumnarLoad {
         Ok(())
     }
 
+    /// A vault's plain segments as one part of a store with keys: their rows, written anew.
+    async fn encrypt_segments(
+        &self,
+        table: &TokenTable,
+        part: u32,
+        mut segments: SegmentStream,
+    ) -> Result<LoadedPart> {
+        let shared = &self.store.shared;
+        let mut change = self.begin_part(&table.load.target)?;
+        while let Some(segment) = segments.next().await {
+            let StoredSegment { bytes, .. } = segment?;
+            let schema = table.load.schema.clone();
+            let what = format!("part {part} of '{}'", table.load.target);
+            let batches = shared
+                .compute(move || {
+                    let read = |e| fault::format(what.clone(), e);
+                    let batches = read_segment(bytes, &schema, None, rows::BATCH_ROWS).map_err(read)?;
+                    batches.collect::<Result<Vec<_>, _>>().map_err(read)
+                })
+                .await?;
+            for batch in batches {
+                change.insert(batch, OnDuplicate::Refuse).await?;
+            }
+        }
+        self.end_part(&table.load.target, part, change).await
+    }
+
     fn loaded(&self, finished: &Finished) -> Result<TableVersion> {
         TableVersion::of(
             self.store.shared.clone(),
@@ -286,7 +320,12 @@ impl ColumnarLoad {
     async fn check_lists(&self, table: &TableId, ready: &Prepared) -> Result<()> {
         let place = &self.store.shared.place;
         let name = names::version(table, &ready.file_name);
-        if place.get(&name).await? != place.encode(&name, ready.file.as_ref())? {
+        let stored = place.get(&name).await?;
+        let same = match place.keys() {
+            None => stored == place.json(&name, ready.file.as_ref())?,
+            Some(_) => place.decode::<VersionFile>(&name, &stored)? == *ready.file,
+        };
+        if !same {
             return Err(fault::damaged(place.full(&name), "its bytes are not those that were written"));
         }
         for page in &ready.file.pages {
@@ -330,6 +369,9 @@ impl Load for ColumnarLoad {
             fault::damaged(format!("part {part} of '{}'", table.load.target), e.to_string())
         };
         let profile: WriterProfile = serde_json::from_value(profile).map_err(refuse)?;
+        if self.store.shared.place.keys().is_some() {
+            return self.encrypt_segments(table, part, segments).await;
+        }
         let target = self.target(table);
         let shared = &self.store.shared;
         let mut taken = vec![];
@@ -401,6 +443,9 @@ impl Load for ColumnarLoad {
             if let Some(published) = self.published_by_another(&head).await? {
                 *state = State::Published(published.clone());
                 return Ok(published);
+            }
+            if let Some(token) = self.token.tables.first() {
+                shared.check_sealed(self.token.sealed, &head, &token.load.target.to_string())?;
             }
             let names: Vec<String> = self.token.tables.iter().map(|t| t.load.target.to_string()).collect();
             let mut next = head.next(&writer, format!("load {}", names.join(", ")));

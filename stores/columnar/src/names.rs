@@ -31,9 +31,26 @@ pub(crate) const CATALOG: &str = "catalog";
 pub(crate) const DATA: &str = "data";
 pub(crate) const HOLDS: &str = "holds";
 pub(crate) const LOADS: &str = "loads";
+pub(crate) const CONDEMNED: &str = "condemned";
+pub(crate) const KEYS: &str = "keys";
+/// Second copies of key files.
+pub(crate) const KEYS_COPY: &str = "keys-copy";
 
 pub(crate) fn catalog(seq: u64) -> String {
     format!("{CATALOG}/{seq:020}.json")
+}
+
+pub(crate) fn key_file(generation: u64) -> String {
+    format!("{KEYS}/{generation:020}.json")
+}
+
+pub(crate) fn key_file_copy(generation: u64) -> String {
+    format!("{KEYS_COPY}/{generation:020}.json")
+}
+
+/// The generation of a key file, whichever copy it is.
+pub(crate) fn parse_key_file(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()
 }
 
 pub(crate) fn hold(id: &str) -> String {

@@ -38,7 +38,12 @@ struct Intent {
 pub(crate) async fn unfinished(store: &ColumnarStore) -> Result<Vec<UnfinishedLoad>> {
     let place = &store.shared.place;
     let mut found = vec![];
-    for object in place.list(names::LOADS).await? {
+    let objects = place.list(names::LOADS).await?;
+    if !objects.is_empty() {
+        // With the catalog come the keys, where there are some.
+        store.shared.head().await?;
+    }
+    for object in objects {
         if names::parse_load(&object.path).is_none() {
             continue;
         }
@@ -89,7 +94,7 @@ impl ColumnarLoad {
         for object in place.list(&names::notes(&self.token.id)).await? {
             let name = object.path.rsplit('/').next().and_then(|file| file.strip_suffix(".json"));
             let (Some(name), Some(bytes)) = (name, place.find(&object.path).await?) else { continue };
-            if let Ok(note) = serde_json::from_slice(&bytes) {
+            if let Ok(note) = place.decode_any(&object.path, &bytes) {
                 notes.insert(name.to_owned(), note);
             }
         }

@@ -4,8 +4,7 @@ use crate::shared::Shared;
 use crate::{Result, fault, names};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use bytes::Bytes;
-use keepfast_format::{FormatError, SegmentEntry, read_segment, with_exact};
+use keepfast_format::{FormatError, SegmentEntry, SegmentFile, read_segment, with_exact};
 use keepfast_model::{ColumnId, KeyRange, TableId, TableSchema, encode_keys};
 use keepfast_store::StoreError;
 use std::sync::Arc;
@@ -25,23 +24,32 @@ pub(crate) async fn read(
     let name = names::segment(table, &segment.file_name());
     let bytes = shared.place.get(&name).await?;
     let full = shared.place.full(&name);
+    let keys = match (shared.place.keys(), &segment.key) {
+        (None, None) => None,
+        (None, Some(_)) => return Err(StoreError::Locked { store: shared.url() }),
+        (Some(_), None) => return Err(shared.place.not_sealed(&name)),
+        (Some(keys), Some(_)) => {
+            Some(keys.file_keys(table, segment).map_err(|e| fault::format(full.clone(), e))?)
+        }
+    };
     let (schema, segment) = (schema.clone(), segment.clone());
-    shared.compute(move || decode(full, bytes, &schema, &segment, columns.as_deref(), batch_rows)).await
+    let file = SegmentFile { bytes, keys };
+    shared.compute(move || decode(full, file, &schema, &segment, columns.as_deref(), batch_rows)).await
 }
 
 fn decode(
     full: String,
-    bytes: Bytes,
+    file: SegmentFile,
     schema: &TableSchema,
     segment: &SegmentEntry,
     columns: Option<&[ColumnId]>,
     batch_rows: usize,
 ) -> Result<Vec<RecordBatch>> {
-    if keepfast_model::Hash256::of(&bytes) != segment.stored {
+    if keepfast_model::Hash256::of(&file.bytes) != segment.stored {
         return Err(fault::damaged(full, "its bytes are not those that were written"));
     }
     let fail = |e: FormatError| fault::format(full.clone(), e);
-    let batches = read_segment(bytes, schema, columns, batch_rows).map_err(fail)?;
+    let batches = read_segment(file, schema, columns, batch_rows).map_err(fail)?;
     // The identity in the file is its first writer's; a segment that a load took as it was has another name here.
     if batches.rows() != segment.rows {
         return Err(fault::damaged(full, "it holds other rows than its page says"));

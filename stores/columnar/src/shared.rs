@@ -3,10 +3,12 @@
 use crate::catalog::{Catalog, Condemned};
 use crate::names::{self, WriterId};
 use crate::place::Place;
+use crate::seal::StoreKeys;
+use crate::stage::Staging;
 use crate::version::{PageRef, VersionFile};
 use crate::{Options, Result, fault};
 use keepfast_format::{Manifest, SegmentEntry};
-use keepfast_model::TableId;
+use keepfast_model::{TableId, TableSchema};
 use keepfast_objects::Put;
 use keepfast_store::StoreError;
 use std::collections::HashMap;
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub cpu: Arc<Semaphore>,
     /// Commits of this process stand in line here, instead of all trying for the same number.
     pub turn: Semaphore,
+    /// One permit: keys are opened once.
+    pub opening: Semaphore,
     head: Mutex<Option<Arc<Catalog>>>,
     versions: Cache<VersionFile>,
     pages: Cache<Vec<SegmentEntry>>,
@@ -39,6 +43,7 @@ impl Shared {
             place,
             cpu: Arc::new(Semaphore::new(cores)),
             turn: Semaphore::new(1),
+            opening: Semaphore::new(1),
             head: Mutex::new(None),
             versions: Cache::new(64),
             pages: Cache::new(256),
@@ -63,6 +68,11 @@ impl Shared {
         loop {
             let start = head.seq;
             while let Some(next) = self.entry(head.seq + 1).await? {
+                let generation = |entry: &Catalog| entry.keys.as_ref().map(|keys| keys.generation);
+                if generation(&next) < generation(&head) {
+                    let name = self.place.full(&names::catalog(next.seq));
+                    return Err(fault::damaged(name, "it is sealed with keys that were replaced before it"));
+                }
                 head = Arc::new(next);
             }
             if start > 0 && self.place.exists(&names::catalog(start)).await? {
@@ -92,7 +102,7 @@ impl Shared {
     pub async fn entry(&self, seq: u64) -> Result<Option<Catalog>> {
         let name = names::catalog(seq);
         let Some(bytes) = self.place.find(&name).await? else { return Ok(None) };
-        let entry: Catalog = self.place.decode(&name, &bytes)?;
+        let entry = self.open_entry(&name, &bytes).await?;
         if entry.seq != seq {
             return Err(fault::damaged(
                 self.place.full(&name),
@@ -103,6 +113,19 @@ impl Shared {
     }
 
     async fn listed_head(&self) -> Result<Arc<Catalog>> {
+        let head = self.listed().await?;
+        if head.keys.is_none() && self.check_plain().await.is_err() {
+            // The store may have been given keys since the entries were listed.
+            let again = self.listed().await?;
+            if again.keys.is_none() {
+                self.check_plain().await?;
+            }
+            return Ok(again);
+        }
+        Ok(head)
+    }
+
+    async fn listed(&self) -> Result<Arc<Catalog>> {
         // An entry that was listed can be removed before it is read, by writers that run ahead.
         for _ in 0..100 {
             let Some(newest) = self.entries().await?.last().copied() else {
@@ -116,7 +139,7 @@ impl Shared {
     }
 
     /// Numbers of the entries that exist, ascending.
-    async fn entries(&self) -> Result<Vec<u64>> {
+    pub async fn entries(&self) -> Result<Vec<u64>> {
         let mut found: Vec<u64> = self
             .place
             .list(names::CATALOG)
@@ -132,9 +155,28 @@ impl Shared {
     ///
     /// Everything that was put before is durable when this returns an entry.
     pub async fn try_commit(&self, head: &Arc<Catalog>, next: Catalog) -> Result<Option<Arc<Catalog>>> {
+        let keys = self.place.keys();
+        if keys.as_ref().map(|keys| &keys.reference) != next.keys.as_ref() {
+            // Another task of this process has seen newer keys, so there is a newer entry.
+            return Ok(None);
+        }
+        self.try_commit_with(head, next, keys.as_deref()).await
+    }
+
+    /// As [`Self::try_commit`], with the keys that seal the entry.
+    pub async fn try_commit_with(
+        &self,
+        head: &Arc<Catalog>,
+        next: Catalog,
+        keys: Option<&StoreKeys>,
+    ) -> Result<Option<Arc<Catalog>>> {
         debug_assert_eq!(next.seq, head.seq + 1, "entries follow each other");
         let name = names::catalog(next.seq);
-        let bytes = self.place.encode(&name, &next)?;
+        let plain = self.place.json(&name, &next)?;
+        let bytes = match keys {
+            None => plain,
+            Some(keys) => keys.seal_entry(&name, &plain).map_err(|e| self.place.key_error(&name, e))?,
+        };
         match self.place.create(&name, bytes.clone()).await {
             Ok(Put::Existed) => return Ok(None),
             Ok(Put::Created) => {}
@@ -232,7 +274,14 @@ impl Shared {
         }
         let bytes = self.place.get(&name).await?;
         self.place.check_stored(&name, &bytes, &page.stored)?;
-        let manifest = Manifest::decode(&bytes).map_err(|e| fault::format(self.place.full(&name), e))?;
+        let manifest = match self.place.keys() {
+            None => Manifest::decode(&bytes),
+            Some(keys) => keys.open_page(&bytes),
+        };
+        let manifest = manifest.map_err(|e| fault::format(self.place.full(&name), e))?;
+        if manifest.table != *table {
+            return Err(fault::damaged(self.place.full(&name), "it is of another table"));
+        }
         if manifest.segments.len() != page.segments as usize {
             return Err(fault::damaged(self.place.full(&name), "it lists another number of segments"));
         }
@@ -241,13 +290,21 @@ impl Shared {
 
     /// Puts a page; durable with the commit.
     pub async fn put_page(&self, writer: &WriterId, manifest: Manifest) -> Result<PageRef> {
-        let (reference, bytes) =
-            manifest.encode().map_err(|e| fault::format(self.place.full("a new page"), e))?;
+        let encoded = match self.place.keys() {
+            None => manifest.encode(),
+            Some(keys) => keys.seal_page(&manifest),
+        };
+        let (reference, bytes) = encoded.map_err(|e| fault::format(self.place.full("a new page"), e))?;
         let page = PageRef::of(format!("{writer}-{}", reference.id), reference.stored, &manifest.segments);
         let name = names::page(&manifest.table, &page.name);
         self.place.put(&name, bytes).await?;
         self.pages.keep(name, manifest.segments);
         Ok(page)
+    }
+
+    /// Rows that wait to be sorted.
+    pub fn staging(&self, schema: &Arc<TableSchema>) -> Staging {
+        Staging::new(schema.clone(), self.options.sort_memory, self.place.scratch())
     }
 
     pub fn no_table(&self, name: &keepfast_model::TableName) -> StoreError {

@@ -28,6 +28,8 @@ pub(crate) struct Target {
     pub target_rows: u32,
     pub writer: WriterId,
     pub ids: Arc<SegmentIds>,
+    /// Whether the store had keys when the writer began.
+    pub sealed: bool,
 }
 
 /// Writes rows of one table into segments, in the order they come.
@@ -181,13 +183,13 @@ impl SegmentSink {
             .profile
             .get_or_insert_with(|| WriterProfile::choose(&target.schema, &first.batches, target.target_rows));
         // Identities are not computed here: segments are named by their writer.
+        let protection = match target.shared.place.keys() {
+            None => Protection::plain(target.table.clone(), IdentityKey::new([0; 32])),
+            Some(keys) => keys.protection(&target.table),
+        };
         let segments = Arc::new(
-            SegmentWriter::new(
-                target.schema.clone(),
-                Arc::new(profile.clone()),
-                Protection::plain(target.table.clone(), IdentityKey::new([0; 32])),
-            )
-            .with_epoch(target.epoch),
+            SegmentWriter::new(target.schema.clone(), Arc::new(profile.clone()), protection)
+                .with_epoch(target.epoch),
         );
         self.segments = Some(segments.clone());
         segments

@@ -1,7 +1,6 @@
-//! Rows that do not fit into memory, on their way to be sorted: unnamed files in the system's temporary folder.
-//!
-//! An unnamed file goes with the process that made it, whatever ends it. `TMPDIR` chooses the folder.
+//! Rows that do not fit into memory, on their way to be sorted: in temporary files, as [`Scratch`] makes them.
 
+use crate::scratch::{Scratch, ScratchFile, ScratchReader, ScratchWriter, failed};
 use crate::stage::Source;
 use crate::{Result, rows};
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, UInt8Array};
@@ -9,46 +8,19 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use keepfast_model::Digest;
-use keepfast_store::StoreError;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{Read, Write};
 use std::sync::Arc;
-
-/// A file that several readers read, each from its own place.
-#[derive(Debug)]
-struct Shelf {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Read for Shelf {
-    #[cfg(unix)]
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let n = self.file.read_at(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-
-    #[cfg(windows)]
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::windows::fs::FileExt;
-        let n = self.file.seek_read(into, self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
-}
 
 /// Blocks of operations in key order, in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Spilled {
-    file: Arc<File>,
+    file: ScratchFile,
 }
 
 /// Writes blocks into a new file.
 pub(crate) struct SpillWriter {
-    writer: StreamWriter<BufWriter<File>>,
+    writer: StreamWriter<ScratchWriter>,
     schema: SchemaRef,
 }
 
@@ -74,14 +46,12 @@ impl Block {
 
 impl SpillWriter {
     /// A file for rows of these columns.
-    pub fn new(columns: &SchemaRef) -> Result<Self> {
+    pub fn new(columns: &SchemaRef, scratch: &Scratch) -> Result<Self> {
         let mut fields =
             vec![Field::new("key", DataType::Binary, false), Field::new("op", DataType::UInt8, false)];
         fields.extend(rows::nullable(columns).fields().iter().map(|f| f.as_ref().clone()));
         let schema = Arc::new(Schema::new(fields));
-        let file = tempfile::tempfile().map_err(|e| failed("write", e))?;
-        let writer = StreamWriter::try_new(BufWriter::with_capacity(1 << 20, file), &schema)
-            .map_err(|e| failed("write", e))?;
+        let writer = StreamWriter::try_new(scratch.create()?, &schema).map_err(|e| failed("write", e))?;
         Ok(Self { writer, schema })
     }
 
@@ -95,23 +65,21 @@ impl SpillWriter {
 
     pub fn finish(mut self) -> Result<Spilled> {
         self.writer.finish().map_err(|e| failed("write", e))?;
-        let buffer = self.writer.into_inner().map_err(|e| failed("write", e))?;
-        let file = buffer.into_inner().map_err(|e| failed("write", e.into_error()))?;
-        Ok(Spilled { file: Arc::new(file) })
+        let mut file = self.writer.into_inner().map_err(|e| failed("write", e))?;
+        file.flush().map_err(|e| failed("write", e))?;
+        Ok(Spilled { file: file.so_far() })
     }
 }
 
 /// Reads blocks back, in order.
 #[derive(Debug)]
 pub(crate) struct SpillReader {
-    reader: StreamReader<BufReader<Shelf>>,
+    reader: StreamReader<ScratchReader>,
 }
 
 impl Spilled {
     pub fn read(&self) -> Result<SpillReader> {
-        let shelf = Shelf { file: self.file.clone(), at: 0 };
-        let reader = StreamReader::try_new(BufReader::with_capacity(1 << 20, shelf), None)
-            .map_err(|e| failed("read", e))?;
+        let reader = StreamReader::try_new(self.file.read(), None).map_err(|e| failed("read", e))?;
         Ok(SpillReader { reader })
     }
 }
@@ -141,8 +109,9 @@ impl SpillReader {
 /// Row hashes, in the order they were added: in memory, then in a file.
 #[derive(Debug, Default)]
 pub(crate) struct HashList {
+    scratch: Scratch,
     memory: Vec<u128>,
-    file: Option<(Arc<File>, u64)>,
+    file: Option<(ScratchWriter, u64)>,
     digest: Digest,
 }
 
@@ -150,6 +119,10 @@ pub(crate) struct HashList {
 const HASHES_AT_ONCE: usize = 4 << 20;
 
 impl HashList {
+    pub fn new(scratch: Scratch) -> Self {
+        Self { scratch, ..Self::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.digest.rows == 0
     }
@@ -167,13 +140,12 @@ impl HashList {
         }
         let (file, n) = match &mut self.file {
             Some(file) => file,
-            none => none.insert((Arc::new(tempfile::tempfile().map_err(|e| failed("write", e))?), 0)),
+            none => none.insert((self.scratch.create()?, 0)),
         };
-        let mut out = BufWriter::with_capacity(1 << 20, file.as_ref());
         for hash in &self.memory {
-            out.write_all(&hash.to_le_bytes()).map_err(|e| failed("write", e))?;
+            file.write_all(&hash.to_le_bytes()).map_err(|e| failed("write", e))?;
         }
-        out.flush().map_err(|e| failed("write", e))?;
+        file.flush().map_err(|e| failed("write", e))?;
         *n += self.memory.len() as u64;
         self.memory.clear();
         Ok(())
@@ -182,7 +154,7 @@ impl HashList {
     /// All hashes, some millions at a time.
     pub fn pieces(&self) -> impl Iterator<Item = Result<Vec<u128>>> + Send + '_ {
         let stored = self.file.iter().flat_map(|(file, n)| {
-            let mut shelf = BufReader::with_capacity(1 << 20, Shelf { file: file.clone(), at: 0 });
+            let mut shelf = file.so_far().read();
             let mut left = *n;
             std::iter::from_fn(move || {
                 let take = usize::try_from(left).unwrap_or(usize::MAX).min(HASHES_AT_ONCE);
@@ -200,13 +172,5 @@ impl HashList {
         });
         let memory = (!self.memory.is_empty()).then(|| Ok(self.memory.clone()));
         stored.chain(memory)
-    }
-}
-
-fn failed(what: &str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unavailable {
-        what: what.into(),
-        object: format!("a temporary file in {}", std::env::temp_dir().display()),
-        source: Box::new(source),
     }
 }

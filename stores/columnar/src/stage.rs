@@ -3,6 +3,7 @@
 //! Operations collect in memory; past the budget they are sorted and spilled as a run. [`OpCursor`] merges the runs.
 //! Invariant: it gives operations by ascending key, and those of one key in the order in which they were staged.
 
+use crate::scratch::Scratch;
 use crate::spill::{Block, SpillReader, SpillWriter, Spilled};
 use crate::{Result, rows};
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt8Array, new_null_array};
@@ -92,6 +93,7 @@ pub(crate) struct Staging {
     schema: Arc<TableSchema>,
     physical: SchemaRef,
     budget: usize,
+    scratch: Scratch,
     batches: Vec<StagedBatch>,
     /// Small batches of one operation that are not joined yet.
     small: Vec<RecordBatch>,
@@ -102,11 +104,12 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    pub fn new(schema: Arc<TableSchema>, budget: usize) -> Self {
+    pub fn new(schema: Arc<TableSchema>, budget: usize, scratch: Scratch) -> Self {
         Self {
             physical: schema.physical(),
             schema,
             budget,
+            scratch,
             batches: vec![],
             small: vec![],
             small_op: Op::Insert,
@@ -179,7 +182,7 @@ impl Staging {
     /// Sorts what is in memory and writes it as a run.
     fn spill(&mut self) -> Result<()> {
         let schema = with_exact(&self.physical);
-        let mut writer = SpillWriter::new(&schema)?;
+        let mut writer = SpillWriter::new(&schema, &self.scratch)?;
         let rows: usize = self.batches.iter().map(|b| b.keys.len()).sum();
         let block = (BLOCK_BYTES / (self.bytes / rows.max(1)).max(1)).clamp(1, rows::BATCH_ROWS);
         let memory = Memory::sorted(std::mem::take(&mut self.batches));

@@ -11,6 +11,7 @@ use crate::sink::{SHARD, Target};
 use crate::table::{Table, TableVersion};
 use crate::{Result, fault};
 use async_trait::async_trait;
+use keepfast_keys::{Credentials, Random, SystemRandom};
 use keepfast_model::{ShardId, TableId, TableName, TableSchema};
 use keepfast_objects::open_target;
 use keepfast_store::{
@@ -32,6 +33,10 @@ pub struct Options {
     pub target_rows: u32,
     /// How long a cut is held when nobody releases it.
     pub hold_for: Duration,
+    /// What opens the store, where it has keys.
+    pub credentials: Credentials,
+    /// Where random bytes of keys come from.
+    pub random: Arc<dyn Random>,
 }
 
 impl Default for Options {
@@ -41,6 +46,8 @@ impl Default for Options {
             sort_memory: 128 << 20,
             target_rows: 16_384,
             hold_for: Duration::from_secs(7 * 24 * 3600),
+            credentials: Credentials::none(),
+            random: Arc::new(SystemRandom),
         }
     }
 }
@@ -65,7 +72,8 @@ impl ColumnarStore {
 
     /// As [`Self::open`].
     pub fn with_options(target: keepfast_objects::Target, options: Options) -> Self {
-        Self { shared: Arc::new(Shared::new(Place { target }, options)) }
+        let place = Place::new(target, options.random.clone());
+        Self { shared: Arc::new(Shared::new(place, options)) }
     }
 
     /// The store at a location: a folder, or a URL of an object store.
@@ -74,6 +82,11 @@ impl ColumnarStore {
     /// `Unavailable` when the location names no place.
     pub fn at(location: &str) -> Result<Self> {
         Ok(Self::open(open_target(location).map_err(fault::objects)?))
+    }
+
+    /// What opens it, where it has keys.
+    pub fn credentials(&self) -> &Credentials {
+        &self.shared.options.credentials
     }
 
     /// The catalog as it is now.
@@ -135,6 +148,7 @@ impl ColumnarStore {
             if taken(head)? {
                 return Ok(None);
             }
+            self.shared.check_sealed(target.sealed, head, &name.to_string())?;
             let mut next = head.next(&target.writer, format!("create {}", own(name)));
             next.add(CatalogTable {
                 name: own(name),
@@ -244,6 +258,7 @@ impl ColumnarStore {
             epoch: 0,
             target_rows,
             ids: Arc::new(SegmentIds::new(&writer)),
+            sealed: self.shared.place.keys().is_some(),
             writer,
         }
     }
@@ -259,6 +274,7 @@ impl ColumnarStore {
             epoch: version.file.epoch,
             target_rows: version.file.target_rows,
             ids: Arc::new(SegmentIds::new(&writer)),
+            sealed: self.shared.place.keys().is_some(),
             writer,
         }
     }
@@ -299,7 +315,8 @@ impl Store for ColumnarStore {
             key_order: true,
             publish: Some(PublishKind::Atomic),
             merge: true,
-            segments: true,
+            // A vault's plain segments cannot stand beside sealed ones.
+            segments: self.shared.place.keys().is_none(),
         }
     }
 
@@ -335,7 +352,7 @@ impl Store for ColumnarStore {
     }
 
     async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
-        Ok(Arc::new(ColumnarLoad::attach(self, token)?))
+        Ok(Arc::new(ColumnarLoad::attach(self, token).await?))
     }
 
     async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {

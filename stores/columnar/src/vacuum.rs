@@ -99,6 +99,7 @@ impl ColumnarStore {
         let place = &self.shared.place;
         for _ in 0..20 {
             let head = self.shared.head().await?;
+            self.end_removal(&head).await?;
             let plan = self.plan_vacuum(&head, only, retention).await?;
             if plan.objects.is_empty() && plan.dropped.is_empty() {
                 return Ok(plan.removed);
@@ -106,7 +107,7 @@ impl ColumnarStore {
             let writer = WriterId::random();
             let mut next = head.next(&writer, "vacuum".into());
             next.dropped.retain(|d| !plan.dropped.contains(&d.id));
-            let object = format!("condemned/{:020}-{writer}.json", next.seq);
+            let object = format!("{}/{:020}-{writer}.json", names::CONDEMNED, next.seq);
             let mut ids: Vec<String> = plan.condemned.iter().cloned().collect();
             ids.sort_unstable();
             let list = Condemned { format: crate::place::FORMAT, ids, before: head.condemned.clone() };
@@ -272,7 +273,7 @@ impl ColumnarStore {
     async fn sweep_condemned(&self) -> Result<()> {
         let now = Timestamp::now();
         let place = &self.shared.place;
-        for object in place.list("condemned").await? {
+        for object in place.list(names::CONDEMNED).await? {
             if older_ms(object.modified_ms, CONDEMNED_KEPT, now) {
                 place.delete(&object.path).await?;
             }

@@ -3,7 +3,7 @@
 mod common;
 
 use async_trait::async_trait;
-use keepfast_columnar::ColumnarStore;
+use keepfast_columnar::{ColumnarStore, Options};
 use keepfast_model::{TableName, TableSchema};
 use keepfast_store::conformance::{Fixture, Write};
 use keepfast_store::{OnDuplicate, Result, Store};
@@ -12,14 +12,25 @@ use tempfile::TempDir;
 
 struct InFolder {
     folder: TempDir,
+    options: Options,
     store: ColumnarStore,
 }
 
 impl InFolder {
     fn new() -> Self {
+        Self::with(common::middling(common::small()))
+    }
+
+    async fn encrypted() -> Self {
+        let made = Self::with(common::middling(common::opened_by(common::PHRASE)));
+        made.store.add_recipient("office", &common::passphrase(common::PHRASE)).await.unwrap();
+        made
+    }
+
+    fn with(options: Options) -> Self {
         let folder = TempDir::new().unwrap();
-        let store = common::middling_in(folder.path());
-        Self { folder, store }
+        let store = common::in_folder(folder.path(), options.clone());
+        Self { folder, options, store }
     }
 }
 
@@ -30,7 +41,7 @@ impl Fixture for InFolder {
     }
 
     fn elsewhere(&self) -> Arc<dyn Store> {
-        Arc::new(common::middling_in(self.folder.path()))
+        Arc::new(common::in_folder(self.folder.path(), self.options.clone()))
     }
 
     async fn create_table(&self, table: &TableName, schema: &TableSchema) -> Result<()> {
@@ -52,3 +63,11 @@ impl Fixture for InFolder {
 }
 
 keepfast_store::conformance_tests!(|| async { Box::new(InFolder::new()) as Box<dyn Fixture> });
+
+mod with_keys {
+    use super::*;
+
+    keepfast_store::conformance_tests!(|| async {
+        Box::new(InFolder::encrypted().await) as Box<dyn Fixture>
+    });
+}

@@ -3,9 +3,11 @@
 
 mod common;
 
-use common::{batch, begin, map, memory, name, schema, small, store_over};
+use common::{
+    PHRASE, batch, begin, encrypted_memory, holding, map, memory, name, opened_by, over, schema, small,
+};
 use futures::future::BoxFuture;
-use keepfast_columnar::{ColumnarStore, Retention};
+use keepfast_columnar::{ColumnarStore, Options, Retention};
 use keepfast_model::RunId;
 use keepfast_objects::Target;
 use keepfast_objects::faulty::{Fault, Process, Script};
@@ -17,7 +19,45 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type State = BTreeMap<String, BTreeMap<i64, String>>;
+/// Of values, of a column's type and of how a version was made.
+const WORDS: &[&str] = &["restored", "again", "\"text\"", "\"columns\""];
+
 type Act = fn(ColumnarStore) -> BoxFuture<'static, Result<()>>;
+
+/// What the store is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    WithKeys,
+}
+
+impl Kind {
+    async fn fresh(self) -> Arc<dyn ObjectStore> {
+        let objects = match self {
+            Self::Plain => memory(),
+            Self::WithKeys => encrypted_memory().await,
+        };
+        prepare(&self.store(&objects)).await;
+        objects
+    }
+
+    fn options(self) -> Options {
+        match self {
+            Self::Plain => small(),
+            Self::WithKeys => opened_by(PHRASE),
+        }
+    }
+
+    fn store(self, objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
+        over(objects, self.options())
+    }
+
+    /// The store as a process sees it.
+    fn seen_by(self, process: &Process, objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
+        let target = Target::new(objects.clone(), Path::default(), "memory:store");
+        ColumnarStore::with_options(process.wrap(&target), self.options())
+    }
+}
 
 async fn state(store: &ColumnarStore) -> State {
     let mut all = State::new();
@@ -31,18 +71,17 @@ async fn state(store: &ColumnarStore) -> State {
     all
 }
 
-async fn prepare(objects: &Arc<dyn ObjectStore>) {
-    let store = store_over(objects);
+async fn prepare(store: &ColumnarStore) {
     let s = schema(true);
     for table in ["t", "u"] {
         store.create_table(&name(table), &s, false).await.unwrap();
         let rows: Vec<(i64, String)> = (0..100).map(|i| (i, format!("{table} {i}"))).collect();
         let rows: Vec<(i64, &str)> = rows.iter().map(|(i, v)| (*i, v.as_str())).collect();
-        let mut change = begin(&store, table).await;
+        let mut change = begin(store, table).await;
         change.insert(batch(&s, &rows), OnDuplicate::Refuse).await.unwrap();
         change.commit().await.unwrap();
         for i in 0..3 {
-            let mut change = begin(&store, table).await;
+            let mut change = begin(store, table).await;
             change.upsert(batch(&s, &[(i * 30, "again")])).await.unwrap();
             change.commit().await.unwrap();
         }
@@ -61,33 +100,45 @@ async fn copy(from: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
     to
 }
 
-/// The store as a process sees it.
-fn seen_by(process: &Process, objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
-    let target = Target::new(objects.clone(), Path::default(), "memory:store");
-    ColumnarStore::with_options(process.wrap(&target), small())
-}
-
 /// Runs an act with each of its calls going wrong in turn, in each of these ways.
 async fn goes_wrong_everywhere(what: &str, act: Act, faults: &[Fault]) {
-    let fresh = memory();
-    prepare(&fresh).await;
-    let before = state(&store_over(&fresh)).await;
+    goes_wrong_everywhere_in(Kind::Plain, what, act, faults).await;
+    // What a fault does to calls is the same for sealed objects; that nothing is left in clear is not.
+    goes_wrong_everywhere_in(
+        Kind::WithKeys,
+        what,
+        act,
+        &[Fault::DiesBefore, Fault::DiesAfter, Fault::LosesAnswer],
+    )
+    .await;
+}
+
+async fn goes_wrong_everywhere_in(kind: Kind, what: &str, act: Act, faults: &[Fault]) {
+    let fresh = kind.fresh().await;
+    let before = state(&kind.store(&fresh)).await;
     let whole = copy(&fresh).await;
     let counted = Process::default();
-    act(seen_by(&counted, &whole)).await.unwrap();
-    let after = state(&store_over(&whole)).await;
+    act(kind.seen_by(&counted, &whole)).await.unwrap();
+    let after = state(&kind.store(&whole)).await;
     let (mut untouched, mut done) = (0, 0);
     for operation in counted.trace() {
         for fault in faults.iter().filter(|f| f.fits(operation.kind)) {
             let said = format!("{what}, {fault} at {operation}");
             let objects = copy(&fresh).await;
             let process = Process::new(Script::at(operation.number, *fault));
-            let answer = act(seen_by(&process, &objects)).await;
-            let next = store_over(&objects);
+            let answer = act(kind.seen_by(&process, &objects)).await;
+            let next = kind.store(&objects);
             let found = state(&next).await;
             assert!(found == before || found == after, "{said}: {found:?}");
             assert!(answer.is_err() || found == after, "{said}: done and not to be seen");
             process.settle().await;
+            if kind == Kind::WithKeys {
+                assert_eq!(
+                    holding(&objects, WORDS).await,
+                    [] as [String; 0],
+                    "{said}: something stands in clear"
+                );
+            }
             let found = state(&next).await;
             assert!(found == before || found == after, "{said}, settled: {found:?}");
             if found == before {
@@ -104,7 +155,10 @@ async fn goes_wrong_everywhere(what: &str, act: Act, faults: &[Fault]) {
             }
         }
     }
-    eprintln!("{what}: {} cuts, {untouched} left it undone, {done} done", untouched + done);
+    if kind == Kind::Plain {
+        assert!(!holding(&whole, WORDS).await.is_empty(), "the words are found where nothing is encrypted");
+    }
+    eprintln!("{what}, {kind:?}: {} cuts, {untouched} left it undone, {done} done", untouched + done);
     assert!(before == after || (done > 1 && untouched > 2), "{what}: {untouched} before, {done} after");
 }
 
@@ -219,16 +273,16 @@ async fn a_cut() {
 async fn acts_of_several_commits_stop_between_them() {
     // These have states between before and after; each must be one that a whole commit makes.
     for act in [create_and_drop as Act, restore_and_undo] {
-        let fresh = memory();
-        prepare(&fresh).await;
-        let before = state(&store_over(&fresh)).await;
+        let kind = Kind::Plain;
+        let fresh = kind.fresh().await;
+        let before = state(&kind.store(&fresh)).await;
         let mut between = 0;
         for calls in 0.. {
             let objects = copy(&fresh).await;
             let fault = if calls % 2 == 0 { Fault::DiesAfter } else { Fault::DiesBefore };
             let process = Process::new(Script::at(calls, fault));
-            let answer = act(seen_by(&process, &objects)).await;
-            let store = store_over(&objects);
+            let answer = act(kind.seen_by(&process, &objects)).await;
+            let store = kind.store(&objects);
             let found = state(&store).await;
             if found != before {
                 between += 1;

@@ -1,4 +1,4 @@
-//! `keepfast key add|rotate|remove|list|shred`: who can open a vault, and what nobody shall read again.
+//! `keepfast key add|rotate|remove|list|shred`: who can open a vault or a store, and what nobody shall read again.
 
 use crate::app::App;
 use crate::args::{KeyVerb, NewKeyArgs};
@@ -7,8 +7,8 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Report;
 use crate::output::table::{Grid, Side};
+use crate::verbs::key_owner::KeyOwner;
 use keepfast_keys::{Cost, NewRecipient, Recipient};
-use keepfast_vault::{Secrecy, Vault};
 use serde::Serialize;
 use serde_json::json;
 use std::io::{self, Write};
@@ -16,30 +16,34 @@ use std::io::{self, Write};
 pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
     match verb {
         KeyVerb::Add(args) => add(app, args).await?,
-        KeyVerb::Rotate { vault } => {
-            let vault = app.engine().vault(vault.as_deref()).await?;
-            vault.rotate_keys().await?;
-            let (generation, _) = vault.recipients().await?;
+        KeyVerb::Rotate { of } => {
+            let owner = KeyOwner::open(app, &of).await?;
+            owner.rotate().await?;
+            let (generation, _) = owner.recipients().await?;
             let line = format!(
                 "{} has a new vault key, generation {generation}; no data were written again",
-                vault.url()
+                owner.url()
             );
-            app.out.line(&line, &json!({"vault": vault.url(), "generation": generation}))?;
+            app.out.line(&line, &json!({owner.kind(): owner.url(), "generation": generation}))?;
         }
-        KeyVerb::Remove { name, vault } => {
-            let vault = app.engine().vault(vault.as_deref()).await?;
-            vault.remove_recipient(&name).await?;
-            let (generation, _) = vault.recipients().await?;
+        KeyVerb::Remove { name, of } => {
+            let owner = KeyOwner::open(app, &of).await?;
+            owner.remove(&name).await?;
+            let (generation, _) = owner.recipients().await?;
             let line = format!(
                 "'{name}' cannot open {} any more: it has a new vault key, generation {generation}\n\
-                 copies of the vault that were made before, and keys that '{name}' kept, still open what was there then",
-                vault.url()
+                 copies of the {} that were made before, and keys that '{name}' kept, still open what was there then",
+                owner.url(),
+                owner.kind()
             );
-            app.out.line(&line, &json!({"vault": vault.url(), "removed": name, "generation": generation}))?;
+            app.out.line(
+                &line,
+                &json!({owner.kind(): owner.url(), "removed": name, "generation": generation}),
+            )?;
         }
-        KeyVerb::List { vault } => {
-            let vault = app.engine().vault(vault.as_deref()).await?;
-            app.out.report(&listed(&vault).await?)?;
+        KeyVerb::List { of } => {
+            let owner = KeyOwner::open(app, &of).await?;
+            app.out.report(&listed(&owner).await?)?;
         }
         KeyVerb::Shred { backup, table, column } => {
             let shredded = app.engine().shred(&backup, &table, column.as_deref()).await?;
@@ -61,7 +65,7 @@ pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
 }
 
 async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
-    let vault = app.engine().vault(args.vault.as_deref()).await?;
+    let owner = KeyOwner::open(app, &args.of).await?;
     let mut secret = None;
     let (usual, recipient) = if args.recovery {
         let (recipient, identity) = NewRecipient::recovery();
@@ -72,9 +76,9 @@ async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
     } else {
         let passphrase = match &args.new_passphrase_file {
             Some(path) => credentials::passphrase_of(path)?,
-            None => match app.credentials().first_passphrase() {
-                // The first one of a vault is the one by which it is opened from now on.
-                Some(passphrase) if vault.secrecy().await? == Secrecy::Plain => passphrase.clone(),
+            None => match owner.first_passphrase(app) {
+                // The first one is the one by which it is opened from now on.
+                Some(passphrase) if !owner.has_keys().await? => passphrase.clone(),
                 _ if credentials::can_ask() => credentials::ask("the new recipient", true)?,
                 _ => return Err(CliError::usage("give the new passphrase with --new-passphrase-file FILE")),
             },
@@ -82,9 +86,9 @@ async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
         ("passphrase", NewRecipient::Passphrase(passphrase, Cost::default()))
     };
     let name = args.name.as_deref().unwrap_or(usual);
-    vault.add_recipient(name, &recipient).await?;
-    let (generation, _) = vault.recipients().await?;
-    let mut line = format!("'{name}' can open {}, generation {generation} of its keys", vault.url());
+    owner.add(name, &recipient).await?;
+    let (generation, _) = owner.recipients().await?;
+    let mut line = format!("'{name}' can open {}, generation {generation} of its keys", owner.url());
     if let Some(secret) = &secret {
         line.push_str("\nkeep this line in a safe place; it is shown once:\n");
         line.push_str(secret);
@@ -92,14 +96,20 @@ async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
     let secret = secret.as_deref();
     app.out.line(
         &line,
-        &json!({"vault": vault.url(), "added": name, "generation": generation, "identity": secret}),
+        &json!({owner.kind(): owner.url(), "added": name, "generation": generation, "identity": secret}),
     )
 }
 
-async fn listed(vault: &Vault) -> Result<Listed, CliError> {
-    let (generation, recipients) = vault.recipients().await?;
+async fn listed(owner: &KeyOwner) -> Result<Listed, CliError> {
+    let (generation, recipients) = owner.recipients().await?;
+    let url = owner.url();
+    let (vault, store) = match owner {
+        KeyOwner::Vault(_) => (Some(url), None),
+        KeyOwner::Store(_) => (None, Some(url)),
+    };
     Ok(Listed {
-        vault: vault.url().to_owned(),
+        vault,
+        store,
         generation,
         recipients: recipients
             .iter()
@@ -118,10 +128,13 @@ async fn listed(vault: &Vault) -> Result<Listed, CliError> {
     })
 }
 
-/// Who can open a vault.
+/// Who can open a vault or a store.
 #[derive(Debug, Serialize)]
 struct Listed {
-    vault: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vault: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
     generation: u64,
     recipients: Vec<ListedRecipient>,
 }
@@ -136,8 +149,9 @@ struct ListedRecipient {
 
 impl Report for Listed {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let url = self.vault.as_ref().or(self.store.as_ref()).map_or("", String::as_str);
         if self.recipients.is_empty() {
-            return writeln!(out, "{} has no keys: nothing in it is encrypted", self.vault);
+            return writeln!(out, "{url} has no keys: nothing in it is encrypted");
         }
         let mut grid =
             Grid::new([("recipient", Side::Left), ("kind", Side::Left), ("public key", Side::Left)]);
@@ -145,6 +159,6 @@ impl Report for Listed {
             grid.row([r.name.clone(), r.kind.to_owned(), r.public_key.clone().unwrap_or_default()]);
         }
         grid.write(out, "")?;
-        writeln!(out, "{} has generation {} of its keys", self.vault, self.generation)
+        writeln!(out, "{url} has generation {} of its keys", self.generation)
     }
 }

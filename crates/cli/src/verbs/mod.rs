@@ -10,6 +10,7 @@ mod export;
 mod hold;
 mod import;
 mod key;
+mod key_owner;
 mod list;
 mod prune;
 mod query;

@@ -17,6 +17,7 @@ mod selection;
 mod seven;
 mod shell;
 mod statements;
+mod store_encryption;
 mod vaults;
 mod verbs;
 mod workers;

@@ -3,7 +3,7 @@
 //! The bytes are described in `docs/columnar.md`. They are made in pieces of bounded size.
 
 use crate::shared::Shared;
-use crate::stage::{Op, OpCursor, Staging, pick};
+use crate::stage::{Op, OpCursor, pick};
 use crate::table::TableVersion;
 use crate::{Result, rows};
 use arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch};
@@ -79,7 +79,7 @@ fn pieces(declared: usize, batch: &RecordBatch) -> Result<Vec<Bytes>> {
 async fn by_hash(version: TableVersion) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let shared = version.shared.clone();
     let hasher = RowHasher::new(version.schema());
-    let mut staged = Staging::new(version.schema().clone(), shared.options.sort_memory);
+    let mut staged = shared.staging(version.schema());
     let mut scan = version.scan(KeyRange::default(), None, rows::BATCH_ROWS);
     while let Some(batch) = scan.next().await {
         let (batch, hasher, mut taken) = (batch?, hasher.clone(), staged);

@@ -5,13 +5,15 @@
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
+use bytes::Bytes;
 use futures::TryStreamExt;
 use keepfast_columnar::{Change, ColumnarStore, Options, TableVersion};
+use keepfast_keys::{Cost, Credentials, NewRecipient, Passphrase};
 use keepfast_model::{ColumnType, Digest, KeyRange, RowHasher, TableName, TableSchema};
 use keepfast_objects::{Target, open_target};
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,9 +27,12 @@ pub fn store_in(folder: &Path) -> ColumnarStore {
     ColumnarStore::with_options(open_target(folder.to_str().unwrap()).unwrap(), small())
 }
 
-/// As [`store_in`], with segments large enough that a folder is not mostly waiting for the disk.
-pub fn middling_in(folder: &Path) -> ColumnarStore {
-    let options = Options { target_rows: 512, ..small() };
+/// Segments large enough that a folder is not mostly waiting for the disk.
+pub fn middling(options: Options) -> Options {
+    Options { target_rows: 512, ..options }
+}
+
+pub fn in_folder(folder: &Path, options: Options) -> ColumnarStore {
     ColumnarStore::with_options(open_target(folder.to_str().unwrap()).unwrap(), options)
 }
 
@@ -38,6 +43,56 @@ pub fn memory() -> Arc<dyn ObjectStore> {
 /// A store over these objects, as a process of its own sees it.
 pub fn store_over(objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
     ColumnarStore::with_options(Target::new(objects.clone(), ObjectPath::default(), "memory:"), small())
+}
+
+/// The passphrase of every store with keys here.
+pub const PHRASE: &str = "a passphrase";
+
+/// As [`small`], for a store that this passphrase opens.
+pub fn opened_by(phrase: &str) -> Options {
+    Options { credentials: Credentials::passphrase(phrase), ..small() }
+}
+
+/// One who can open a store, without the cost that makes guessing slow.
+pub fn passphrase(phrase: &str) -> NewRecipient {
+    NewRecipient::Passphrase(Passphrase::new(phrase.into()), Cost::TRIVIAL)
+}
+
+pub fn over(objects: &Arc<dyn ObjectStore>, options: Options) -> ColumnarStore {
+    ColumnarStore::with_options(Target::new(objects.clone(), ObjectPath::default(), "memory:"), options)
+}
+
+/// A store with keys over these objects, as a process of its own sees it.
+pub fn encrypted_over(objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
+    over(objects, opened_by(PHRASE))
+}
+
+/// Objects of a store that has keys and no table.
+pub async fn encrypted_memory() -> Arc<dyn ObjectStore> {
+    let objects = memory();
+    encrypted_over(&objects).add_recipient("office", &passphrase(PHRASE)).await.unwrap();
+    objects
+}
+
+/// Every object by its path.
+pub async fn all_objects(objects: &Arc<dyn ObjectStore>) -> BTreeMap<ObjectPath, Bytes> {
+    let paths: Vec<ObjectPath> = objects.list(None).map_ok(|o| o.location).try_collect().await.unwrap();
+    let mut all = BTreeMap::new();
+    for path in paths {
+        let bytes = objects.get(&path).await.unwrap().bytes().await.unwrap();
+        all.insert(path, bytes);
+    }
+    all
+}
+
+/// Objects in which one of these words stands.
+pub async fn holding(objects: &Arc<dyn ObjectStore>, words: &[&str]) -> Vec<String> {
+    let holds = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|w| w == word.as_bytes());
+    let all = all_objects(objects).await;
+    all.iter()
+        .filter(|(_, bytes)| words.iter().any(|word| holds(bytes, word)))
+        .map(|(path, _)| path.to_string())
+        .collect()
 }
 
 pub fn name(text: &str) -> TableName {
