@@ -11,7 +11,7 @@ const RULES: [(&str, &[&str]); 15] = [
     ("crates/model", &[]),
     ("crates/objects", &["model"]),
     ("crates/files", &["model", "format"]),
-    ("crates/store", &["model"]),
+    ("crates/store", &["model", "keys"]),
     ("crates/sql", &["model"]),
     ("crates/config", &["model", "sql"]),
     ("crates/keys", &["model"]),

@@ -421,20 +421,45 @@ pub enum VaultVerb {
         url: Option<String>,
     },
     /// Copy a vault to another place, or bring an earlier copy up to date
-    Copy {
-        /// The vault's URL or folder
-        #[arg(value_name = "FROM")]
-        from: String,
-        /// An empty place, or an earlier copy
-        #[arg(value_name = "TO")]
-        to: String,
-    },
+    Copy(CopyArgs),
     /// Bring back deleted and replaced objects from the versions that the place keeps
     Recover {
         /// The vault's URL
         #[arg(value_name = "URL")]
         url: String,
     },
+}
+
+/// `vault copy`
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// The vault's URL or folder
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// An empty place, or an earlier copy
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Who can open the copy, with an age public key, age1…; may be repeated. Without any, who can open the vault
+    #[arg(long, value_name = "[NAME=]PUBLIC_KEY")]
+    pub recipient: Vec<String>,
+    /// Who can open the copy, with the passphrase that a file holds; may be repeated
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub recipient_passphrase_file: Vec<String>,
+    /// Make another vault with the same restore points, encrypted anew
+    #[arg(long)]
+    pub reencrypt: bool,
+    /// How its tables are encrypted; each as it was where nothing is said
+    #[arg(long, value_name = "HOW", requires = "reencrypt")]
+    pub encrypt: Option<CopyEncryption>,
+}
+
+/// How tables of another vault are encrypted.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum CopyEncryption {
+    /// All of them whole
+    Full,
+    /// None of them
+    None,
 }
 
 /// `key …`

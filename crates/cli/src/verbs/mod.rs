@@ -19,6 +19,7 @@ mod show;
 pub mod sql;
 mod undo;
 mod vault;
+mod vault_copy;
 mod verify;
 mod worker;
 

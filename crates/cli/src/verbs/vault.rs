@@ -1,4 +1,4 @@
-//! `keepfast vault init`, `info`, `copy` and `recover`
+//! `keepfast vault init`, `info` and `recover`
 
 use crate::app::App;
 use crate::args::VaultVerb;
@@ -6,14 +6,14 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::table::Grid;
 use crate::output::{Report, human};
+use crate::verbs::vault_copy;
 use jiff::Timestamp;
 use keepfast_engine::api::BackupSummary;
 use keepfast_model::ByteCount;
 use keepfast_objects::open_target;
-use keepfast_vault::{CheckOptions, CreateOptions, Damage, Vault, VaultError, recover};
+use keepfast_vault::{CreateOptions, Damage, Vault, VaultError, recover};
 use serde::Serialize;
 use std::io::{self, Write};
-use std::time::Instant;
 
 pub async fn run(app: &App, verb: VaultVerb) -> Result<Exit, CliError> {
     match verb {
@@ -24,29 +24,7 @@ pub async fn run(app: &App, verb: VaultVerb) -> Result<Exit, CliError> {
                 Made { vault: vault.url().to_owned(), id: vault.id().to_string(), created: vault.created() };
             app.out.report(&made)?;
         }
-        VaultVerb::Copy { from, to } => {
-            let vault = app.engine().vault(Some(&from)).await?;
-            let target = open_target(&to).map_err(VaultError::from)?;
-            let started = Instant::now();
-            let report = vault.copy_to(&target, &()).await?;
-            // What was copied is read back: every stored byte, record and key.
-            let copy = app.engine().vault(Some(&to)).await?;
-            let checked = copy.check(&CheckOptions::default(), &()).await?;
-            let copied = Copied {
-                from: vault.url().to_owned(),
-                to: copy.url().to_owned(),
-                id: copy.id().to_string(),
-                objects: report.objects,
-                bytes: ByteCount(report.bytes),
-                kept: report.kept,
-                records: report.records,
-                head: checked.head.map(|(seq, hash)| format!("{seq}:{hash}")),
-                damage: damage(&checked.damage),
-                seconds: started.elapsed().as_secs_f64(),
-            };
-            app.out.report(&copied)?;
-            return Ok(if copied.damage.is_empty() { Exit::Done } else { Exit::Found });
-        }
+        VaultVerb::Copy(args) => return vault_copy::run(app, args).await,
         VaultVerb::Recover { url } => {
             let target = open_target(&url).map_err(VaultError::from)?;
             let report = recover(&target, app.environment()).await?;
@@ -133,40 +111,8 @@ impl Locks {
     }
 }
 
-fn damage(damage: &[Damage]) -> Vec<String> {
+pub fn damage(damage: &[Damage]) -> Vec<String> {
     damage.iter().map(ToString::to_string).collect()
-}
-
-/// What `vault copy` did.
-#[derive(Debug, Serialize)]
-struct Copied {
-    from: String,
-    to: String,
-    id: String,
-    objects: u64,
-    bytes: ByteCount,
-    kept: u64,
-    records: u64,
-    head: Option<String>,
-    damage: Vec<String>,
-    seconds: f64,
-}
-
-impl Report for Copied {
-    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "copied {} to {}: {} ({}) and {}, {} stood there already; read back in all, {}",
-            self.from,
-            self.to,
-            human::plural(self.objects, "object", "objects"),
-            self.bytes,
-            human::plural(self.records, "record", "records"),
-            human::count(self.kept),
-            human::seconds(self.seconds)
-        )?;
-        self.damage.iter().try_for_each(|d| writeln!(out, "damaged: {d}"))
-    }
 }
 
 /// What `vault recover` brought back.

@@ -164,6 +164,34 @@ fn recipients_come_and_go_without_any_data_being_written_again() {
 }
 
 #[test]
+fn a_copy_opens_for_its_own_recipients_and_one_that_is_encrypted_anew_with_other_keys() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    folder.sql("UPDATE people SET city = 'elsewhere' WHERE id < 10");
+    ok(&folder, &["backup", "people", "--to", "b"]);
+    folder.write("theirs.txt", "a passphrase of theirs\n");
+    let theirs = ["--recipient-passphrase-file", "theirs=theirs.txt"];
+    let copied = ok(&folder, &[&["vault", "copy", "keepfast-data/vault", "copy"][..], &theirs].concat());
+    assert!(copied.contains("read back in all"), "{copied}");
+    let anew = ["vault", "copy", "keepfast-data/vault", "anew", "--reencrypt", "--json"];
+    let made = crate::run::document(&ok(&folder, &[&anew[..], &theirs].concat()));
+    assert_eq!((&made["points"], &made["left_out"], &made["damage"]), (&2.into(), &[].into(), &[].into()));
+    assert_eq!(crate::run::document(&ok(&folder, &[&anew[..], &theirs].concat()))["kept"], 2);
+    folder.sql("DROP TABLE people");
+    for place in ["./copy#b", "./anew#b"] {
+        fails(&folder, PHRASE, &["verify", place], "KF0241");
+        folder.ok(&["verify", place, "--passphrase-file", "theirs.txt"]);
+        folder.ok(&["restore", "people", "--from", place, "--passphrase-file", "theirs.txt"]);
+        assert_eq!(folder.value("SELECT count(*) FROM people WHERE city = 'elsewhere'"), 9);
+    }
+    let plain = ["vault", "copy", "keepfast-data/vault", "plain", "--reencrypt", "--encrypt", "none"];
+    ok(&folder, &plain);
+    folder.ok(&["verify", "./plain#b"]);
+    let refused = with(&folder, "", &[&anew[..4], &theirs].concat());
+    assert!(refused.code == 1 && refused.err.contains("KF0240"), "{refused:?}");
+}
+
+#[test]
 fn encryption_without_a_passphrase_makes_nothing() {
     let folder = planted();
     let refused = folder.run(&["backup", "people", "--to", "b", "--encrypt", "full"]);

@@ -9,7 +9,7 @@ mod files;
 mod keys;
 mod point;
 
-use crate::check::Progress;
+use crate::check::{CheckOptions, CheckReport, Progress};
 use crate::commit::Revalidate;
 use crate::environment::{Clock, Environment};
 use crate::error::VaultError;
@@ -86,6 +86,8 @@ pub struct ReencryptReport {
     pub objects: u64,
     /// Their stored bytes.
     pub bytes: u64,
+    /// The other vault, read back in all.
+    pub checked: CheckReport,
     /// Tables of points that nobody can read any more, since their keys were dropped: they are not in the other vault.
     pub left_out: Vec<String>,
 }
@@ -136,6 +138,8 @@ impl Vault {
         work.replay(&log, &standing).await?;
         work.sweep(&log).await?;
         work.report.vault = work.vault.id().to_string();
+        // Nobody here may be able to open it later, so it is read back now.
+        work.report.checked = work.vault.check(&CheckOptions::default(), progress).await?;
         Ok(work.report)
     }
 
