@@ -282,6 +282,8 @@ impl Vault {
             let keyring =
                 self.open_keys()?.ok_or_else(|| VaultError::NoKeys { url: self.url().to_owned() })?;
             let before = keyring.generation();
+            // Whoever changed the keys last may have died before this.
+            self.delete_older_keys(before).await;
             let generation = self.next_generation(&log).await?;
             let Some(next) = change(&keyring, generation).map_err(|e| self.named(e))? else { return Ok(()) };
             if self.commit_keys(before, next).await? {
@@ -311,6 +313,14 @@ impl Vault {
         for name in &names {
             if self.target().put_new(name, bytes.clone()).await? == Put::Existed {
                 return Ok(false);
+            }
+        }
+        for name in &names {
+            // A place may answer and store nothing.
+            let found = self.target().get(name).await.map_err(|e| self.missing(e.into()))?;
+            if found != bytes {
+                let path = self.target().full(name);
+                return Err(VaultError::damaged(path, "it is not what was just written"));
             }
         }
         let record = Record::Keys { generation, stored };
