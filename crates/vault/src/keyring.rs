@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::stream::TryStreamExt;
 use keepfast_format::{FileKeys, IdentityKey, Protection, SegmentEntry};
 use keepfast_keys::{KeyError, Keyring, NewRecipient, Recipient, TableKey};
-use keepfast_model::{ColumnId, Encryption, Hash256, Record, TableId};
+use keepfast_model::{ColumnId, Encryption, Hash256, Record, TableId, TablePoint};
 use keepfast_objects::Put;
 use std::sync::Arc;
 
@@ -156,7 +156,22 @@ impl Vault {
     pub(crate) fn file_keys(&self, table: &TableId, entry: &SegmentEntry) -> Result<Option<FileKeys>> {
         let Some(wrapped) = &entry.key else { return Ok(None) };
         let (key, _) = self.needed_table_key(table)?;
-        Ok(Some(FileKeys::open(&key, table, entry.id, wrapped)?))
+        let keys = FileKeys::open(&key, table, entry.id, wrapped)?;
+        Ok(Some(if self.passes_over_shredded() { keys.passing_over_shredded() } else { keys }))
+    }
+
+    /// Columns of a point's table whose keys were dropped since it was written.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn shredded_columns(&self, table: &TablePoint) -> Result<Vec<ColumnId>> {
+        self.check_open(table)?;
+        let Encryption::Columns { columns } = &table.encryption else { return Ok(vec![]) };
+        let known = self.needed_table_key(&table.id)?.0.ids();
+        let known: Vec<&str> = known.split(',').collect();
+        let prefix = |id: &ColumnId| format!("{}:", id.0);
+        let key_of = |id: &ColumnId| table.key_ids.split(',').find(|key| key.starts_with(&prefix(id)));
+        Ok(columns.iter().filter(|id| key_of(id).is_none_or(|key| !known.contains(&key))).copied().collect())
     }
 
     /// Gives a table keys, where it has none: from now on its files are encrypted so.

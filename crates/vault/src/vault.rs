@@ -36,6 +36,8 @@ impl Default for CreateOptions {
 #[derive(Clone)]
 pub struct Vault {
     inner: Arc<Inner>,
+    /// Whether columns whose key was dropped are NULL to readers.
+    pass_over: bool,
 }
 
 struct Inner {
@@ -148,7 +150,18 @@ impl Vault {
                 log: Mutex::default(),
                 key_state: Mutex::default(),
             }),
+            pass_over: false,
         }
+    }
+
+    /// The same open vault, whose readers have NULL for columns whose key was dropped.
+    #[must_use]
+    pub fn passing_over_shredded(&self) -> Self {
+        Self { pass_over: true, ..self.clone() }
+    }
+
+    pub(crate) fn passes_over_shredded(&self) -> bool {
+        self.pass_over
     }
 
     /// The vault's random id.
