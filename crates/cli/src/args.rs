@@ -214,6 +214,9 @@ pub struct RestoreArgs {
     /// Leave out segments that are damaged, and name the keys that are missing; exit code 3 where there are any
     #[arg(long)]
     pub skip_damaged: bool,
+    /// Let columns whose keys were dropped be NULL, and name them; exit code 3 where there are any
+    #[arg(long)]
+    pub skip_shredded: bool,
     /// What happens with a table that exists
     #[arg(long, value_enum, default_value_t)]
     pub if_exists: IfExistsArg,

@@ -303,6 +303,8 @@ pub struct RestoreRequest {
     pub segment_rows: Option<u32>,
     /// Whether damaged segments are left out and named, instead of failing the restore.
     pub skip_damaged: bool,
+    /// Whether columns whose keys were dropped are NULL and named, instead of failing the restore.
+    pub skip_shredded: bool,
 }
 
 /// A restore before it runs.
@@ -332,6 +334,9 @@ pub struct RestoreTablePlan {
     pub existing: Option<String>,
     /// Rows of the point (before a condition).
     pub rows: u64,
+    /// Columns that will be NULL because their keys were dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shredded: Vec<String>,
     /// Segments to read.
     pub segments: u32,
     /// Bytes to read.
@@ -370,6 +375,9 @@ pub struct RestoreTableReport {
     /// Rows that were left out because their segments are damaged, as `n rows from key to key`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Columns that are NULL because their keys were dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shredded: Vec<String>,
 }
 
 /// How deep to verify.

@@ -276,6 +276,7 @@ impl Engine {
             known: known_segments(vault, &known_in).await?,
             sort: !source.store.capabilities().key_order && !work.at.schema.is_bag(),
         });
+        let key_ids = vault.protection(&work.id).await?.key_ids().to_owned();
         let first = *number;
         let mut jobs = vec![];
         // A shard that is scanned in another order is sorted as a whole.
@@ -297,6 +298,7 @@ impl Engine {
                 table: work.id.clone(),
                 profile: profile.as_ref().clone(),
                 known: known_in.clone(),
+                key_ids: key_ids.clone(),
             };
             *number += 1;
             let task = Task::Scan(Box::new(task));

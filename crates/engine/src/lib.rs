@@ -33,6 +33,7 @@ mod retention;
 mod run;
 mod session;
 mod shards;
+mod shredded;
 mod source;
 mod statements;
 mod stored;

@@ -297,6 +297,7 @@ pub fn restore_request(restore: &sql::Restore) -> Result<RestoreRequest> {
         },
         segment_rows: None,
         skip_damaged: false,
+        skip_shredded: false,
     })
 }
 

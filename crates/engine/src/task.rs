@@ -60,6 +60,9 @@ pub struct ScanTask {
     pub profile: WriterProfile,
     /// Manifests whose segments need not be written again.
     pub known: Vec<ManifestRef>,
+    /// Ids of the keys that its segments are written under: what was written under others is no result of it.
+    #[serde(default)]
+    pub key_ids: String,
 }
 
 /// Reads a partition of a restore point and writes a part of a load.
@@ -75,6 +78,9 @@ pub struct LoadTask {
     pub table: TableId,
     /// Its columns and key in the vault.
     pub schema: TableSchema,
+    /// Whether columns whose keys were dropped are read as NULL.
+    #[serde(default)]
+    pub pass_over: bool,
     /// What to read.
     pub partition: PointPartition,
     /// Which part of the rows and columns to load.
@@ -358,9 +364,9 @@ impl Engine {
             return self.load_segments(vault, load, task, profile).await;
         }
         let hash = task.hash || !everything;
+        let vault = if task.pass_over { vault.passing_over_shredded() } else { vault.clone() };
         let rows =
-            point::read(vault.clone(), task.table.clone(), schema.clone(), task.partition.clone(), None)
-                .await?;
+            point::read(vault, task.table.clone(), schema.clone(), task.partition.clone(), None).await?;
         let given = Arc::new(Given { schema, kept, columns, condition, hash });
         self.give_rows(load, &task.target, task.part, given, rows).await
     }

@@ -76,7 +76,7 @@ impl Protection {
             wrapped.push_str(&format!(",{}:{}", column.0, wrap(key, Some(column), &data)?));
             columns.push((column, Some(data)));
         }
-        Ok(Some((FileKeys { aad: aad(table, id), footer, columns }, wrapped)))
+        Ok(Some((FileKeys { aad: aad(table, id), footer, columns, pass_over: false }, wrapped)))
     }
 }
 
@@ -87,6 +87,8 @@ pub struct FileKeys {
     footer: SecretKey,
     /// Secret columns, each with its key unless that was dropped; none where all is under the footer's key.
     columns: Vec<(ColumnId, Option<SecretKey>)>,
+    /// Whether columns whose key was dropped are read as NULL, instead of failing the reader.
+    pass_over: bool,
 }
 
 impl fmt::Debug for FileKeys {
@@ -116,7 +118,18 @@ impl FileKeys {
             let data = key_of(keys, column).and_then(|key| unwrap(key, Some(column), text).ok());
             columns.push((column, data));
         }
-        Ok(Self { aad: aad(table, id), footer, columns })
+        Ok(Self { aad: aad(table, id), footer, columns, pass_over: false })
+    }
+
+    /// Lets readers have NULL for columns whose key was dropped.
+    #[must_use]
+    pub fn passing_over_shredded(self) -> Self {
+        Self { pass_over: true, ..self }
+    }
+
+    /// Whether columns whose key was dropped are NULL to a reader.
+    pub(crate) fn passes_over(&self) -> bool {
+        self.pass_over
     }
 
     /// Whether this column's key was dropped.

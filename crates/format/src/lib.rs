@@ -9,6 +9,7 @@ pub mod change;
 mod conform;
 pub mod encryption;
 pub mod error;
+mod exact;
 mod footer;
 pub mod identity;
 pub mod layout;

@@ -4,13 +4,14 @@
 
 use crate::Result;
 use crate::conform::{assemble, conform_array, exact_field};
-use crate::encryption::SegmentFile;
+use crate::encryption::{FileKeys, SegmentFile};
 use crate::error::FormatError;
+use crate::exact;
 use crate::footer::footer_fault;
 use crate::layout::{META_FORMAT, META_IDENTITY};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use keepfast_model::{ColumnId, Hash256, TableSchema};
+use keepfast_model::{ColumnId, Hash256, TableSchema, hidden};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -26,6 +27,8 @@ pub struct SegmentBatches {
     schema: SchemaRef,
     /// For each column of `schema`: where it stands in the reader's batches; none is NULL everywhere.
     places: Vec<Option<usize>>,
+    /// Columns whose key was dropped; they are NULL, and so are their exact values.
+    shredded: Vec<u32>,
     /// None after an error.
     reader: Option<ParquetRecordBatchReader>,
     rows: u64,
@@ -67,7 +70,12 @@ impl SegmentBatches {
             .iter()
             .zip(&self.places)
             .map(|(field, place)| {
-                column(&self.object, field, place.map(|at| batch.column(at)), batch.num_rows())
+                let found = column(&self.object, field, place.map(|at| batch.column(at)), batch.num_rows())?;
+                if self.shredded.is_empty() || field.name() != hidden::EXACT {
+                    return Ok(found);
+                }
+                exact::without(&found, &self.shredded)
+                    .ok_or_else(|| FormatError::damaged(&self.object, "its exact values cannot be read"))
             })
             .collect::<Result<Vec<_>>>()?;
         assemble(&self.schema, columns, batch.num_rows())
@@ -110,7 +118,7 @@ impl Iterator for SegmentBatches {
 ///
 /// # Errors
 /// [`FormatError::Damaged`] when the bytes are not a segment, also later, from the iterator;
-/// [`FormatError::NewerFormat`]; [`FormatError::Keys`] when a chosen column's key was dropped; [`FormatError::Columns`] when a column has another type than the schema says.
+/// [`FormatError::NewerFormat`]; [`FormatError::Keys`] when a chosen column's key was dropped, unless the file's keys pass over that; [`FormatError::Columns`] when a column has another type than the schema says.
 pub fn read_segment(
     file: impl Into<SegmentFile>,
     schema: &TableSchema,
@@ -151,11 +159,15 @@ pub fn read_segment(
         wanted.push((exact_field(), ColumnId::EXACT));
     }
 
-    if let Some((field, id)) = keys.iter().find_map(|k| wanted.iter().find(|(_, id)| k.is_shredded(*id))) {
+    let is_shredded = |id: ColumnId| keys.as_ref().is_some_and(|k| k.is_shredded(id));
+    let pass_over = keys.as_ref().is_some_and(FileKeys::passes_over);
+    if !pass_over && let Some((field, id)) = wanted.iter().find(|(_, id)| is_shredded(*id)) {
         let what = format!("column '{}' (id {})", field.name(), id.0);
         return Err(keepfast_keys::KeyError::Shredded { what }.into());
     }
-    let places: Vec<Option<usize>> = wanted.iter().map(|(_, id)| place_in_file(*id)).collect();
+    let shredded = schema.columns.iter().map(|c| c.id).filter(|id| is_shredded(*id)).map(|id| id.0).collect();
+    let places: Vec<Option<usize>> =
+        wanted.iter().map(|(_, id)| place_in_file(*id).filter(|_| !is_shredded(*id))).collect();
     let mut roots: Vec<usize> = places.iter().flatten().copied().collect();
     roots.sort_unstable();
     let places: Vec<Option<usize>> =
@@ -175,7 +187,7 @@ pub fn read_segment(
             .map_err(|e| FormatError::parquet(&object, e))
     })?;
     let schema = Arc::new(Schema::new(wanted.into_iter().map(|(field, _)| field).collect::<Vec<_>>()));
-    Ok(SegmentBatches { object, schema, places, reader: Some(reader), rows, identity })
+    Ok(SegmentBatches { object, schema, places, shredded, reader: Some(reader), rows, identity })
 }
 
 /// The decoder checks much and not all: what it asserts inside becomes an error here.

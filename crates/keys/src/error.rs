@@ -157,7 +157,7 @@ impl Coded for KeyError {
             Self::Sealed | Self::Forged { .. } => {
                 "Somebody or something changed it: run `keepfast verify`, and restore from another copy of the vault."
             }
-            Self::Shredded { .. } => "Restore from a copy of the vault that still has the key, if there is one.",
+            Self::Shredded { .. } => "Restore from a copy of the vault that still has the key, if there is one; `restore --skip-shredded` brings back a table's other columns.",
             Self::NoRecipient { .. } | Self::RecipientExists { .. } => "`keepfast key list` shows the recipients.",
             Self::LastRecipient { .. } => "Add another recipient first.",
             Self::PassphraseNeeded { .. } => {

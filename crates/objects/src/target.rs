@@ -169,18 +169,27 @@ impl Target {
     /// # Errors
     /// Any [`ObjectsError`] but `NotFound` and `Exists`.
     pub async fn put_content(&self, name: &str, bytes: Bytes) -> Result<Put, ObjectsError> {
-        // A rival may heal the same object between our delete and our create: one more look settles it.
-        for _ in 0..3 {
-            if self.put_deferred(name, bytes.clone()).await? == Put::Created {
-                return Ok(Put::Created);
-            }
-            if self.holds(name, &bytes).await? {
-                return Ok(Put::Existed);
-            }
-            tracing::warn!(object = %self.full(name), "replacing an object whose bytes are not those its name promises");
-            self.delete(name).await?;
+        if self.put_deferred(name, bytes.clone()).await? == Put::Created {
+            return Ok(Put::Created);
         }
-        Err(ObjectsError::Exists { path: self.full(name) })
+        if self.holds(name, &bytes).await? {
+            return Ok(Put::Existed);
+        }
+        tracing::warn!(object = %self.full(name), "replacing an object whose bytes are not those its name promises");
+        self.replace_content(name, bytes).await?;
+        Ok(Put::Created)
+    }
+
+    /// Puts bytes over whatever stands under a name that allows only these. Durable when it returns.
+    ///
+    /// Rivals that do the same do no harm, however late: the object is never away, and nobody deletes what another put.
+    ///
+    /// # Errors
+    /// Any [`ObjectsError`] but `NotFound` and `Exists`.
+    pub async fn replace_content(&self, name: &str, bytes: Bytes) -> Result<(), ObjectsError> {
+        let path = self.path(name)?;
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Overwrite.into());
+        put.await.map(drop).map_err(|e| self.error("write", name, e))
     }
 
     /// Waits until everything put through this target survives a power failure.

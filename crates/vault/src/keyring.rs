@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use futures::stream::TryStreamExt;
 use keepfast_format::{FileKeys, IdentityKey, Protection, SegmentEntry};
 use keepfast_keys::{KeyError, Keyring, NewRecipient, Recipient, TableKey};
-use keepfast_model::{ColumnId, Encryption, Hash256, Record, TableId};
+use keepfast_model::{ColumnId, Encryption, Hash256, Record, TableId, TablePoint};
 use keepfast_objects::Put;
 use std::sync::Arc;
 
@@ -159,7 +159,22 @@ impl Vault {
             self.log().await?;
         }
         let (key, _) = self.needed_table_key(table)?;
-        Ok(Some(FileKeys::open(&key, table, entry.id, wrapped)?))
+        let keys = FileKeys::open(&key, table, entry.id, wrapped)?;
+        Ok(Some(if self.passes_over_shredded() { keys.passing_over_shredded() } else { keys }))
+    }
+
+    /// Columns of a point's table whose keys were dropped since it was written.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn shredded_columns(&self, table: &TablePoint) -> Result<Vec<ColumnId>> {
+        self.check_open(table)?;
+        let Encryption::Columns { columns } = &table.encryption else { return Ok(vec![]) };
+        let known = self.needed_table_key(&table.id)?.0.ids();
+        let known: Vec<&str> = known.split(',').collect();
+        let prefix = |id: &ColumnId| format!("{}:", id.0);
+        let key_of = |id: &ColumnId| table.key_ids.split(',').find(|key| key.starts_with(&prefix(id)));
+        Ok(columns.iter().filter(|id| key_of(id).is_none_or(|key| !known.contains(&key))).copied().collect())
     }
 
     /// Gives a table keys, where it has none: from now on its files are encrypted so.
@@ -293,6 +308,8 @@ impl Vault {
             let keyring =
                 self.open_keys()?.ok_or_else(|| VaultError::NoKeys { url: self.url().to_owned() })?;
             let before = keyring.generation();
+            // Whoever changed the keys last may have died before this.
+            self.delete_older_keys(before).await;
             let generation = self.next_generation(&log).await?;
             let Some(next) = change(&keyring, generation).map_err(|e| self.named(e))? else { return Ok(()) };
             if self.commit_keys(before, next).await? {
@@ -323,6 +340,14 @@ impl Vault {
         for name in &names {
             if self.target().put_new(name, bytes.clone()).await? == Put::Existed {
                 return Ok(false);
+            }
+        }
+        for name in &names {
+            // A place may answer and store nothing.
+            let found = self.target().get(name).await.map_err(|e| self.missing(e.into()))?;
+            if found != bytes {
+                let path = self.target().full(name);
+                return Err(VaultError::damaged(path, "it is not what was just written"));
             }
         }
         let record = Record::Keys { generation, stored };

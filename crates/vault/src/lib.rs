@@ -1,6 +1,6 @@
 //! A vault: backups on any object store, in the layout of `docs/format.md`.
 //!
-//! Objects are created when absent and deleted, never changed. What exists is what the log says: a restore point
+//! Objects are created when absent and deleted, never changed; damaged ones are healed by the bytes that were there. What exists is what the log says: a restore point
 //! becomes visible by one create-if-absent of the next log record, after everything it names is durable. Several
 //! processes may write to one vault at once; they meet only at that number. Nothing here holds state that a crash
 //! could lose: an open [`Vault`] is an address, its keys, and a cache of the log.

@@ -46,23 +46,25 @@ impl Vault {
 
     /// Stores a manifest, and says how a point names it.
     ///
-    /// A manifest's name follows from what it says. One that stands there may be compressed otherwise; the reference
-    /// then names its bytes.
+    /// A manifest's name follows from what it says. One that stands there may be compressed or sealed otherwise; the
+    /// reference then names its bytes. Where something else stands there, such as what a crash tore, the manifest gets
+    /// a salt and so another name: a rival may have put other right bytes there meanwhile, and a point may name them.
     ///
     /// # Errors
     /// [`VaultError::Objects`] and [`VaultError::Format`].
     pub async fn put_manifest(&self, manifest: &Manifest) -> Result<(ManifestRef, Put)> {
-        let (mut reference, bytes) = match (self.table_key(&manifest.table), self.open_keys()?) {
-            (Some(key), Some(keyring)) => {
-                let random = self.environment().random.clone();
-                manifest.encode_sealed(key.table(), keyring.dedup(), random.as_ref())?
-            }
-            _ => manifest.encode()?,
-        };
-        let name = layout::manifest(reference.id);
-        // A crash may have torn what stands there; a rival may heal it at the same time.
+        let mut salted: Option<Manifest> = None;
         for _ in 0..3 {
-            if self.target().put_deferred(&name, bytes.clone()).await? == Put::Created {
+            let manifest = salted.as_ref().unwrap_or(manifest);
+            let (mut reference, bytes) = match (self.table_key(&manifest.table), self.open_keys()?) {
+                (Some(key), Some(keyring)) => {
+                    let random = self.environment().random.clone();
+                    manifest.encode_sealed(key.table(), keyring.dedup(), random.as_ref())?
+                }
+                _ => manifest.encode()?,
+            };
+            let name = layout::manifest(reference.id);
+            if self.target().put_deferred(&name, bytes).await? == Put::Created {
                 return Ok((reference, Put::Created));
             }
             let found = match self.target().get(&name).await {
@@ -75,10 +77,10 @@ impl Vault {
                 reference.bytes = ByteCount(found.len() as u64);
                 return Ok((reference, Put::Existed));
             }
-            tracing::warn!(object = %self.target().full(&name), "replacing a manifest that does not say what its name promises");
-            self.target().delete(&name).await?;
+            tracing::warn!(object = %self.target().full(&name), "a manifest does not say what its name promises; another is written beside it");
+            salted = Some(Manifest { salt: Some(self.environment().random_id()?), ..manifest.clone() });
         }
-        Err(keepfast_objects::ObjectsError::Exists { path: self.target().full(&name) }.into())
+        Err(VaultError::damaged(self.target().full(layout::MANIFESTS), "manifests there come and go"))
     }
 
     /// Reads a manifest that a point names.

@@ -39,6 +39,8 @@ pub struct Vault {
     inner: Arc<Inner>,
     /// What this clone's commits lock; none means as the backup did before.
     retain: Option<Retain>,
+    /// Whether columns whose key was dropped are NULL to readers.
+    pass_over: bool,
 }
 
 struct Inner {
@@ -144,15 +146,25 @@ impl Vault {
     pub(crate) fn of(target: Target, marker: Marker, keys: Keys, environment: Environment) -> Self {
         let inner =
             Inner { target, marker, keys, environment, log: Mutex::default(), key_state: Mutex::default() };
-        Self { inner: Arc::new(inner), retain: None }
+        Self { inner: Arc::new(inner), retain: None, pass_over: false }
     }
 
     pub(crate) fn with_retain(&self, retain: Retain) -> Self {
-        Self { inner: self.inner.clone(), retain: Some(retain) }
+        Self { retain: Some(retain), ..self.clone() }
     }
 
     pub(crate) fn retain(&self) -> Option<Retain> {
         self.retain
+    }
+
+    /// The same open vault, whose readers have NULL for columns whose key was dropped.
+    #[must_use]
+    pub fn passing_over_shredded(&self) -> Self {
+        Self { pass_over: true, ..self.clone() }
+    }
+
+    pub(crate) fn passes_over_shredded(&self) -> bool {
+        self.pass_over
     }
 
     /// The vault's random id.

@@ -12,7 +12,10 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{LogSeq, PointId, Record, RetentionPolicy};
-use keepfast_vault::{CheckOptions, Clock, Environment, PruneOptions, StillNewest, Vault, VaultError};
+use keepfast_objects::Target;
+use keepfast_vault::{
+    CheckOptions, Clock, Environment, PruneOptions, StillNewest, Vault, VaultError, layout,
+};
 use object_store::memory::InMemory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -44,6 +47,10 @@ enum Report {
     Committed(LogSeq),
     /// Everything of a point was read.
     Read,
+    /// All damage was healed.
+    Healed,
+    /// A copy was made, and is whole.
+    Copied,
     /// Something else was done.
     Done,
     /// It was refused, and says so.
@@ -67,6 +74,10 @@ fn refused(error: VaultError) -> Report {
 
 struct Scene {
     store: Arc<Scheduled>,
+    /// The vault as it was, whole, at another place.
+    whole: Arc<InMemory>,
+    /// Where it is copied to.
+    copy: Arc<InMemory>,
     time: Arc<AtomicI64>,
     seed: u64,
 }
@@ -206,6 +217,31 @@ impl Scene {
         .boxed_local()
     }
 
+    /// Heals what is damaged, from another copy of the vault.
+    fn repair(&self, actor: u64) -> Actor<'_> {
+        async move {
+            let vault = self.open(actor).await;
+            let report = vault.repair(Some(&memory(self.whole.clone())), &()).await.unwrap();
+            assert!(report.lost.is_empty(), "seed {}: {:?}", self.seed, report.lost);
+            Report::Healed
+        }
+        .boxed_local()
+    }
+
+    /// Copies the vault, which then is whole there.
+    fn copy(&self, actor: u64) -> Actor<'_> {
+        async move {
+            let vault = self.open(actor).await;
+            let to = Target::new(self.copy.clone(), Default::default(), "memory:copy");
+            vault.copy_to(&to, &()).await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
+            let copy =
+                Vault::open_with(memory(self.copy.clone()), world(self.seed).environment).await.unwrap();
+            assert_whole(&copy, "the copy", self.seed).await;
+            Report::Copied
+        }
+        .boxed_local()
+    }
+
     /// Checks everything while others change it.
     fn check(&self, actor: u64) -> Actor<'_> {
         async move {
@@ -230,6 +266,42 @@ async fn origin() -> Arc<InMemory> {
     store
 }
 
+/// The objects that these samples make, torn.
+async fn torn(origin: &InMemory, texts: &[&str]) -> Arc<InMemory> {
+    let store = fork(origin);
+    let mut tears = 0;
+    for (name, bytes) in objects(&*store).await {
+        let is_of = |text: &&str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
+        if name.contains("/segments/") && texts.iter().any(|t| is_of(t)) {
+            tamper(&*store, &name, Some(bytes.slice(..bytes.len() / 2))).await;
+            tears += 1;
+        }
+    }
+    assert_eq!(tears, texts.len());
+    store
+}
+
+/// What a dead run left, torn: its segment and the manifest that lists it.
+async fn left_torn(origin: &InMemory) -> Arc<InMemory> {
+    let store = torn(origin, &["t lost"]).await;
+    let vault = Vault::open_with(memory(store.clone()), world(9).environment).await.unwrap();
+    let log = vault.log().await.unwrap();
+    let named: Vec<String> = log
+        .all_points()
+        .flat_map(|p| &p.tables)
+        .flat_map(|t| t.base.iter().chain(t.changes.iter().map(|c| &c.manifest)))
+        .map(|m| layout::manifest(m.id))
+        .collect();
+    let left: Vec<_> = objects(&*store)
+        .await
+        .into_iter()
+        .filter(|(n, _)| n.starts_with("manifests/") && !named.contains(n))
+        .collect();
+    assert_eq!(left.len(), 1);
+    tamper(&*store, &left[0].0, Some(left[0].1.slice(..5))).await;
+    store
+}
+
 async fn assert_whole(vault: &Vault, when: &str, seed: u64) {
     let report = vault.check(&CheckOptions::default(), &()).await.unwrap();
     assert!(report.is_whole(), "seed {seed}, {when}: {:?}", report.damage);
@@ -241,14 +313,23 @@ struct Counts {
     operations: u64,
     committed: u64,
     read: u64,
+    healed: u64,
+    copied: u64,
     refused: u64,
     crashed: u64,
     late_deletions: u64,
 }
 
-fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
+fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts) {
+    let damaged = match SCENARIOS[scenario] {
+        DEAD_RUN => now(left_torn(origin)),
+        HEALERS => now(torn(origin, &["t three", "t four"])),
+        _ => fork(origin),
+    };
     let scene = Scene {
-        store: Scheduled::new(fork(origin)),
+        store: Scheduled::new(damaged),
+        whole: origin.clone(),
+        copy: Arc::default(),
         time: Arc::new(AtomicI64::new(Timestamp::now().as_second() + 1_000)),
         seed,
     };
@@ -261,6 +342,11 @@ fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
         4 => vec![s.drop_backup(0), s.backup(1, &["three", "six"], &["c1"]), s.delete(2)],
         5 => vec![s.prune(0, 2), s.prune(1, 1), s.backup(2, &["two", "lost"], &["c1"]), s.delete(3)],
         6 => vec![s.check(0), s.prune(1, 1), s.backup(2, &["one"], &[]), s.delete(3)],
+        7 => {
+            vec![s.backup(0, &["lost"], &[]), s.backup(1, &["lost"], &[]), s.backup(2, &["lost", "one"], &[])]
+        }
+        8 => vec![s.repair(0), s.repair(1), s.backup(2, &["three", "six"], &["c1"])],
+        9 => vec![s.copy(0), s.prune(1, 1), s.backup(2, &["one"], &[]), s.delete(3), s.delete(4)],
         _ => vec![
             s.backup(0, &["one", "two"], &["c1"]),
             s.compact(1),
@@ -296,6 +382,11 @@ fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
     now(async {
         let store = s.store.inner.clone();
         let vault = Vault::open_with(memory(store.clone()), after.environment.clone()).await.unwrap();
+        let healed = ended.iter().any(|e| matches!(e, Ended::With(Report::Healed)));
+        if SCENARIOS[scenario] == HEALERS && !healed {
+            // Nobody said so; the next one heals it.
+            vault.repair(Some(&memory(s.whole.clone())), &()).await.unwrap();
+        }
         assert_whole(&vault, "at the end", seed).await;
         let log = vault.log().await.unwrap();
         for report in ended {
@@ -309,6 +400,8 @@ fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
                     );
                 }
                 Ended::With(Report::Read) => counts.read += 1,
+                Ended::With(Report::Healed) => counts.healed += 1,
+                Ended::With(Report::Copied) => counts.copied += 1,
                 Ended::With(Report::Refused) => counts.refused += 1,
                 Ended::With(Report::Missed(e)) => panic!("seed {seed}: a reader under a hold: {e}"),
                 Ended::With(Report::Done) => {}
@@ -327,7 +420,10 @@ fn play(origin: &InMemory, scenario: usize, seed: u64, counts: &mut Counts) {
     });
 }
 
-const SCENARIOS: [&str; 8] = [
+const DEAD_RUN: &str = "backups of what a dead run left torn";
+const HEALERS: &str = "two repairs beside a backup of what they heal";
+
+const SCENARIOS: [&str; 11] = [
     "two backups to one name",
     "a backup beside a prune",
     "a restore beside a backup and a prune",
@@ -335,6 +431,9 @@ const SCENARIOS: [&str; 8] = [
     "a drop beside a backup",
     "two prunes beside a backup",
     "a check beside a prune and a backup",
+    DEAD_RUN,
+    HEALERS,
+    "a copy beside a prune and a backup",
     "everybody at once",
 ];
 
@@ -353,10 +452,12 @@ fn nothing_visible_is_lost_in_any_interleaving_of_rivals() {
         all.operations += counts.operations;
         all.committed += counts.committed;
         all.read += counts.read;
+        all.healed += counts.healed;
+        all.copied += counts.copied;
         all.crashed += counts.crashed;
         all.late_deletions += counts.late_deletions;
     }
     eprintln!("in all: {} interleavings of {} operations, seeds from 0", all.interleavings, all.operations);
     assert!(all.committed > all.interleavings / 4 && all.crashed > 0 && all.late_deletions > 0, "{all:?}");
-    assert!(all.read > 0, "{all:?}");
+    assert!(all.read > 0 && all.healed > 0 && all.copied > 0, "{all:?}");
 }

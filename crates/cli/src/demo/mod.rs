@@ -138,6 +138,7 @@ impl Demo<'_> {
             if_exists: IfExists::Replace,
             segment_rows: None,
             skip_damaged: false,
+            skip_shredded: false,
         };
         let report = self.app.engine().restore(&request).await?;
         self.script.report(&report)?;

@@ -6,7 +6,7 @@ use super::{Report, human, write_json};
 use crate::error::CliError;
 use crate::exit::{Exit, exit_of};
 use crate::values::shown;
-use keepfast_engine::api::{BackupOutcome, RestoreReport, VerifyReport};
+use keepfast_engine::api::{BackupOutcome, RestoreReport, RestoreTableReport, VerifyReport};
 use keepfast_engine::{Cancel, EngineError, Outcome};
 use serde::Serialize;
 use std::io::Write;
@@ -140,9 +140,10 @@ pub fn verify_exit(report: &VerifyReport) -> Exit {
     if report.ok { Exit::Done } else { Exit::Found }
 }
 
-/// How a restore ended: rows that were left out are damage that was found.
+/// How a restore ended: rows and columns that were left out are damage that was found.
 pub fn restore_exit(report: &RestoreReport) -> Exit {
-    if report.tables.iter().all(|t| t.missing.is_empty()) { Exit::Done } else { Exit::Found }
+    let whole = |t: &RestoreTableReport| t.missing.is_empty() && t.shredded.is_empty();
+    if report.tables.iter().all(whole) { Exit::Done } else { Exit::Found }
 }
 
 /// The exit code of an error that came while statements ran: wrong use is found before, so it is a failure here.

@@ -195,6 +195,14 @@ impl Report for RestoreReport {
             for missing in &t.missing {
                 writeln!(out, "NOT restored of {}: {}", t.table, human::safe(missing))?;
             }
+            for column in &t.shredded {
+                writeln!(
+                    out,
+                    "{} is NULL in all rows of {}: its key was dropped",
+                    human::safe(column),
+                    t.table
+                )?;
+            }
         }
         writeln!(
             out,
@@ -232,6 +240,16 @@ impl Report for RestorePlan {
             ]);
         }
         grid.write(out, "")?;
+        for t in &self.tables {
+            for column in &t.shredded {
+                writeln!(
+                    out,
+                    "{} will be NULL in all rows of {}: its key was dropped",
+                    human::safe(column),
+                    t.to
+                )?;
+            }
+        }
         writeln!(
             out,
             "plan for {}: reads {}, about {}; nothing was done",

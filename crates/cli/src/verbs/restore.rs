@@ -38,6 +38,7 @@ pub async fn run(app: &App, args: RestoreArgs) -> Result<Exit, CliError> {
         if_exists: args.if_exists.into(),
         segment_rows: args.segment_rows,
         skip_damaged: args.skip_damaged,
+        skip_shredded: args.skip_shredded,
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());
     if args.dry_run {

@@ -121,7 +121,25 @@ fn chosen_columns_are_secret_and_the_others_stay_open() {
     let open =
         ok(&folder, &["query", "SELECT count(DISTINCT city) AS n FROM backup('b', 'people')", "--json"]);
     assert!(open.contains('7'), "{open}");
-    fails(&folder, PHRASE, &["restore", "people", "--from", "b"], "KF0245");
+    let restore = ["restore", "people", "--from", "b", "--into", "rest"];
+    let with_option = |option: &[&'static str]| [&restore[..], option].concat();
+    fails(&folder, PHRASE, &restore, "KF0245");
+    let over = ["restore", "people", "--from", "b", "--if-exists", "merge", "--skip-shredded"];
+    fails(&folder, PHRASE, &over, "KF0245");
+    let by_lost = with_option(&["--skip-shredded", "--where", "planted_column > 'a'"]);
+    fails(&folder, PHRASE, &by_lost, "KF0245");
+    let plan = ok(&folder, &with_option(&["--skip-shredded", "--dry-run"]));
+    assert!(plan.contains("planted_column will be NULL in all rows of rest"), "{plan}");
+    let rest = with(&folder, PHRASE, &with_option(&["--skip-shredded", "--workers", "processes"]));
+    assert!(rest.code == 3 && rest.out.contains("planted_column is NULL in all rows of rest"), "{rest:?}");
+    assert_eq!(folder.value("SELECT count(*) FROM rest WHERE planted_column IS NULL"), 3000);
+    assert_eq!(
+        folder.value("SELECT count(*) FROM rest JOIN people USING (id) WHERE rest.city = people.city"),
+        3000
+    );
+    // Who does not ask for it misses nothing.
+    ok(&folder, &with_option(&["--columns", "id,city", "--where", "id <= 10"]));
+    assert_eq!(folder.value("SELECT count(*) FROM rest"), 10);
     // The next backup begins anew under another key.
     ok(&folder, &["backup", "people", "--to", "b"]);
     folder.sql("DROP TABLE people");

@@ -93,6 +93,7 @@ impl Harness {
             if_exists: IfExists::Replace,
             segment_rows: None,
             skip_damaged: false,
+            skip_shredded: false,
         };
         let request = RestoreRequest {
             tables: TableSet::Tables(vec![TableName::bare("t")]),

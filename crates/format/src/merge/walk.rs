@@ -6,6 +6,7 @@ use super::rows::ChangeRows;
 use crate::Result;
 use crate::conform::{Conform, assemble};
 use crate::error::FormatError;
+use crate::exact;
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::compute::interleave;
 use keepfast_model::{KeyBytes, TableSchema, encode_keys};
@@ -305,29 +306,5 @@ fn ascending(first: &[u8], second: &[u8]) -> Result<()> {
         std::cmp::Ordering::Greater => {
             Err(FormatError::Order { object: "the base".into(), first: key(first), second: key(second) })
         }
-    }
-}
-
-/// The JSON of the hidden column `__keepfast_exact`.
-mod exact {
-    use arrow::array::{Array, ArrayRef, AsArray};
-    use std::collections::BTreeMap;
-
-    /// Exact text by column id.
-    pub(super) type Values = BTreeMap<u32, String>;
-
-    /// None when the text is not such JSON.
-    pub(super) fn read(column: Option<&ArrayRef>, row: usize) -> Option<Values> {
-        match column {
-            Some(column) if column.is_valid(row) => {
-                serde_json::from_str(column.as_string::<i32>().value(row)).ok()
-            }
-            _ => Some(Values::new()),
-        }
-    }
-
-    pub(super) fn write(values: &Values) -> Option<String> {
-        let json = || serde_json::to_string(values).expect("numbers and text have a JSON form");
-        (!values.is_empty()).then(json)
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_keys::NewRecipient;
 use keepfast_model::{ByteCount, Hash256, LogSeq, ManifestRef};
-use keepfast_objects::{Put, Target};
+use keepfast_objects::{ObjectsError, Put, Target};
 use std::collections::BTreeMap;
 
 /// What a copy did.
@@ -54,6 +54,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NotEmpty`] among foreign objects, [`VaultError::Diverged`] where another vault or another
     /// history stands, [`VaultError::Damaged`] for an object that cannot be copied as it was written.
+    ///
+    /// A prune beside it may delete what it copies: it then begins again with the log as it is by then.
     pub async fn copy_to(&self, target: &Target, progress: &dyn Progress) -> Result<CopyReport> {
         self.copy_with(target, &CopyOptions::default(), progress).await
     }
@@ -73,10 +75,40 @@ impl Vault {
         options: &CopyOptions,
         progress: &dyn Progress,
     ) -> Result<CopyReport> {
+        loop {
+            let log = self.log().await?;
+            match self.copy_of(&log, target, options, progress).await {
+                Err(e) if self.is_outdated(&log, &e).await? => {
+                    tracing::info!(vault = %self.url(), missing = %e, "the log moved on; the copy begins again");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Whether what is missing was needed by the log as it was, and is not by the log as it is.
+    async fn is_outdated(&self, before: &Log, e: &VaultError) -> Result<bool> {
+        let path = match e {
+            VaultError::Damaged { path, .. } | VaultError::Objects(ObjectsError::NotFound { path }) => path,
+            _ => return Ok(false),
+        };
+        let name = path.strip_prefix(&self.target().full("")).unwrap_or(path).trim_start_matches('/');
         let log = self.log().await?;
+        let condemned = log.is_condemned(name) && !before.is_condemned(name);
+        let replaced = name.starts_with(layout::KEYS) && log.keys() != before.keys();
+        Ok(condemned || replaced)
+    }
+
+    async fn copy_of(
+        &self,
+        log: &Log,
+        target: &Target,
+        options: &CopyOptions,
+        progress: &dyn Progress,
+    ) -> Result<CopyReport> {
         let marker = self.target().get(layout::MARKER).await?;
-        let standing = self.standing(target, &log, &marker).await?;
-        let keys = self.keys_of_copy(target, &log, &standing, options).await?;
+        let standing = self.standing(target, log, &marker).await?;
+        let keys = self.keys_of_copy(target, log, &standing, options).await?;
         if !standing.contains_key(layout::MARKER) {
             target.probe(&self.environment().random_id()?).await?;
         }
@@ -86,7 +118,7 @@ impl Vault {
             expected.insert(name.clone(), bytes.len() as u64);
             target.put_content(name, bytes.clone()).await?;
         }
-        let (manifests, segments) = self.pieces(&log).await?;
+        let (manifests, segments) = self.pieces(log).await?;
         // Manifests after what they list, as any run writes them.
         for pieces in [segments, manifests] {
             expected.extend(pieces.iter().map(|(name, p)| (name.clone(), p.bytes.0)));

@@ -266,11 +266,8 @@ impl Round<'_> {
         let put = async {
             match target.put_content(&name, bytes.clone()).await {
                 Ok(put) => Ok(put),
-                // What cannot even be read may still be removed.
-                Err(_) => {
-                    target.delete(&name).await?;
-                    target.put_new(&name, bytes).await
-                }
+                // What cannot even be read may still be replaced.
+                Err(_) => target.replace_content(&name, bytes).await.map(|()| Put::Created),
             }
         };
         match put.await {

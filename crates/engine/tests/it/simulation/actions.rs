@@ -14,10 +14,11 @@ pub enum Action {
         table: usize,
         seed: u64,
     },
-    /// A backup of all tables is made.
+    /// A backup of all tables is made, encrypted so; `-` as before.
     Backup {
         to: usize,
         mode: &'static str,
+        encrypt: &'static str,
     },
     /// The nth newest of all points is restored.
     Restore {
@@ -28,6 +29,26 @@ pub enum Action {
     /// A backup's newest point is folded.
     Compact {
         backup: usize,
+    },
+    /// Of a backup only the newest points stay, as many.
+    Prune {
+        backup: usize,
+        last: u32,
+    },
+    /// One more can open the vault, or one less.
+    Add {
+        recipient: usize,
+    },
+    Remove {
+        recipient: usize,
+    },
+    /// The vault gets a new vault key.
+    Rotate,
+    /// The keys of a table in a backup are dropped, or that of its secret column.
+    Shred {
+        backup: usize,
+        table: usize,
+        column: bool,
     },
     /// A backup is dropped.
     Drop {
@@ -57,31 +78,57 @@ pub struct Step {
 pub const TABLES: [&str; 2] = ["t", "u"];
 pub const BACKUPS: [&str; 2] = ["x", "y"];
 const MODES: [&str; 3] = ["auto", "full", "incremental"];
+const ENCRYPT: [&str; 3] = ["-", "full", "columns:v"];
 
 impl Action {
     fn random(random: &mut Random) -> Self {
         let two = |random: &mut Random| random.below(2) as usize;
+        let three = |random: &mut Random| random.below(3) as usize;
         match random.below(100) {
-            0..25 => Self::Write { table: two(random), seed: random.below(1_000_000) },
-            25..50 => Self::Backup { to: two(random), mode: MODES[[0, 0, 1, 2][random.below(4) as usize]] },
-            50..64 => Self::Restore { nth: random.below(6) as usize },
-            64..71 => Self::Undo,
-            71..78 => Self::Compact { backup: two(random) },
-            78..82 => Self::Drop { backup: two(random) },
-            82..86 => Self::Hold { backup: two(random) },
-            86..90 => Self::Release,
-            90..95 => Self::Delete,
-            _ => Self::Pass { hours: [1, 30, 24 * 40, -5][random.below(4) as usize] },
+            0..23 => Self::Write { table: two(random), seed: random.below(1_000_000) },
+            23..47 => Self::Backup {
+                to: two(random),
+                mode: MODES[[0, 0, 1, 2][random.below(4) as usize]],
+                encrypt: ENCRYPT[[0, 0, 0, 0, 1, 2][random.below(6) as usize]],
+            },
+            47..58 => Self::Restore { nth: random.below(6) as usize },
+            58..63 => Self::Undo,
+            63..69 => Self::Compact { backup: two(random) },
+            69..73 => Self::Prune { backup: two(random), last: 1 + random.below(3) as u32 },
+            73..76 => Self::Drop { backup: two(random) },
+            76..79 => Self::Hold { backup: two(random) },
+            79..82 => Self::Release,
+            82..87 => Self::Delete,
+            87..90 => Self::Pass { hours: [1, 30, 24 * 40, -5][random.below(4) as usize] },
+            90..93 => Self::Add { recipient: three(random) },
+            93..95 => Self::Remove { recipient: three(random) },
+            95..97 => Self::Rotate,
+            _ => Self::Shred { backup: two(random), table: two(random), column: random.below(2) == 0 },
+        }
+    }
+
+    /// The same without any keys.
+    fn plain(self) -> Self {
+        match self {
+            Self::Backup { to, mode, .. } => Self::Backup { to, mode, encrypt: ENCRYPT[0] },
+            Self::Add { recipient } | Self::Remove { recipient } => {
+                Self::Write { table: recipient % 2, seed: recipient as u64 }
+            }
+            Self::Rotate => Self::Delete,
+            Self::Shred { backup, .. } => Self::Compact { backup },
+            other => other,
         }
     }
 }
 
-/// A script of so many steps; about every second goes wrong where the fault fits.
+/// A script of so many steps; about every second goes wrong where the fault fits. In one of three there are no keys.
 pub fn script(seed: u64, steps: usize) -> Vec<Step> {
     let mut random = Random::new(seed);
+    let keys = random.below(3) > 0;
     (0..steps)
         .map(|_| {
             let action = Action::random(&mut random);
+            let action = if keys { action } else { action.plain() };
             let wrong = random.below(2) == 0 && !matches!(action, Action::Pass { .. });
             let fault = wrong.then(|| {
                 let fault = match Fault::ALL[random.below(Fault::ALL.len() as u64) as usize] {
@@ -103,10 +150,17 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.action {
             Action::Write { table, seed } => write!(f, "write {table} {seed}")?,
-            Action::Backup { to, mode } => write!(f, "backup {to} {mode}")?,
+            Action::Backup { to, mode, encrypt } => write!(f, "backup {to} {mode} {encrypt}")?,
             Action::Restore { nth } => write!(f, "restore {nth}")?,
             Action::Undo => write!(f, "undo")?,
             Action::Compact { backup } => write!(f, "compact {backup}")?,
+            Action::Prune { backup, last } => write!(f, "prune {backup} {last}")?,
+            Action::Add { recipient } => write!(f, "add {recipient}")?,
+            Action::Remove { recipient } => write!(f, "remove {recipient}")?,
+            Action::Rotate => write!(f, "rotate")?,
+            Action::Shred { backup, table, column } => {
+                write!(f, "shred {backup} {table} {}", if *column { "column" } else { "table" })?;
+            }
             Action::Drop { backup } => write!(f, "drop {backup}")?,
             Action::Hold { backup } => write!(f, "hold {backup}")?,
             Action::Release => write!(f, "release")?,
@@ -135,11 +189,22 @@ impl FromStr for Step {
             "write" => Action::Write { table: number(1)? as usize % 2, seed: number(2)? },
             "backup" => {
                 let mode = MODES.into_iter().find(|m| Some(m) == words.get(2)).ok_or_else(refuse)?;
-                Action::Backup { to: number(1)? as usize % 2, mode }
+                let encrypt = words.get(3).unwrap_or(&ENCRYPT[0]);
+                let encrypt = ENCRYPT.into_iter().find(|e| e == encrypt).ok_or_else(refuse)?;
+                Action::Backup { to: number(1)? as usize % 2, mode, encrypt }
             }
             "restore" => Action::Restore { nth: number(1)? as usize },
             "undo" => Action::Undo,
             "compact" => Action::Compact { backup: number(1)? as usize % 2 },
+            "prune" => Action::Prune { backup: number(1)? as usize % 2, last: number(2)? as u32 },
+            "add" => Action::Add { recipient: number(1)? as usize % 3 },
+            "remove" => Action::Remove { recipient: number(1)? as usize % 3 },
+            "rotate" => Action::Rotate,
+            "shred" => Action::Shred {
+                backup: number(1)? as usize % 2,
+                table: number(2)? as usize % 2,
+                column: words.get(3) == Some(&"column"),
+            },
             "drop" => Action::Drop { backup: number(1)? as usize % 2 },
             "hold" => Action::Hold { backup: number(1)? as usize % 2 },
             "release" => Action::Release,

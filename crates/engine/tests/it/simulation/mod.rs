@@ -7,6 +7,7 @@ mod cuts;
 mod model;
 mod random;
 mod resuming;
+mod shredded;
 mod shrink;
 mod world;
 

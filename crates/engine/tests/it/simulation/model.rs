@@ -4,16 +4,20 @@
 //! is neither is a violation. So nothing is ever half done, and nothing that was reported is lost.
 
 use super::actions::{Action, BACKUPS, Step, TABLES};
-use super::world::{Rows, Running, World, digest};
+use super::world::{RECIPIENTS, Rows, Running, World, digest, phrase, recipient};
 use keepfast_engine::EngineError;
-use keepfast_engine::api::Mode;
-use keepfast_model::{BackupName, Digest, LogSeq};
+use keepfast_engine::api::{Mode, PruneRequest};
+use keepfast_keys::Credentials;
+use keepfast_model::{BackupName, Digest, Encryption, LogSeq, RetentionPolicy, TableName};
 use keepfast_objects::faulty::Script;
 use keepfast_store::random::Random;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of both tables; none where a table does not exist.
 type Tables = BTreeMap<&'static str, Rows>;
+
+/// Tables of points, by their names.
+type Held = BTreeSet<(BackupName, LogSeq, &'static str)>;
 
 /// A bug that the simulation plants itself, to show that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,10 @@ struct Model {
     live: Tables,
     points: BTreeMap<(BackupName, LogSeq), Tables>,
     holds: Vec<BackupName>,
+    /// Who can open the vault; nobody where it has no keys.
+    recipients: BTreeSet<usize>,
+    /// Tables whose keys were dropped.
+    lost: Held,
     /// Restores that were reported and not taken back, newest last: their names, and the rows before.
     restores: Vec<(String, Tables)>,
     /// Rows at the cuts of backups that were cut off: the same command may go on with one of them.
@@ -42,6 +50,9 @@ pub struct Counts {
     pub faults: u64,
     pub points: u64,
     pub restores: u64,
+    pub key_changes: u64,
+    /// Tables of points that nobody can read any more.
+    pub lost: u64,
 }
 
 /// A run's world and model.
@@ -65,6 +76,7 @@ pub async fn run(script: &[Step], planted: Planted) -> Result<Counts, String> {
     for (at, step) in script.iter().enumerate() {
         run.step(step).await.map_err(|e| format!("step {at} ({step}): {e}"))?;
     }
+    run.counts.lost = run.model.lost.len() as u64;
     run.check_content().await.map_err(|e| format!("at the end: {e}"))?;
     Ok(run.counts)
 }
@@ -97,8 +109,7 @@ impl Run {
 
     /// Does it. Returns what the model may look like afterwards: where it was reported done, it must.
     async fn act(&mut self, running: &Running, action: &Action) -> Result<After, String> {
-        let mut after =
-            After { reported: None, live: None, gone: None, point: None, holds: None, restore: None };
+        let mut after = After::default();
         match action {
             Action::Write { table, seed } => {
                 let table = TABLES[*table];
@@ -111,20 +122,29 @@ impl Run {
                 after.live = Some(live);
                 after.done(running.write(table, &put, &remove).await);
             }
-            Action::Backup { to, mode } => {
+            Action::Backup { to, mode, encrypt } => {
                 let mode = match *mode {
                     "full" => Mode::Full,
                     "incremental" => Mode::Incremental,
                     _ => Mode::Auto,
                 };
                 after.point = Some((name(*to), self.model.live.clone()));
-                let made = running.backup(BACKUPS[*to], &TABLES, mode).await;
-                let refused = matches!(made, Err(EngineError::NotIncremental { .. }));
+                let encrypt = Some(*encrypt).filter(|how| *how != "-");
+                if encrypt.is_some() && self.model.recipients.is_empty() {
+                    after.recipients = Some(([0].into(), false));
+                }
+                let made = running.backup_encrypted(BACKUPS[*to], &TABLES, mode, encrypt).await;
+                let refused = matches!(
+                    made,
+                    Err(EngineError::NotIncremental { .. } | EngineError::EncryptionFixed { .. })
+                );
                 after.done(made.map(|_| ()));
                 after.may_be_refused(refused);
             }
             Action::Restore { nth } => {
-                let Some(((backup, seq), rows)) = self.model.points.iter().rev().nth(*nth) else {
+                let newest_first = self.model.points.iter().rev();
+                let Some(((backup, seq), rows)) = newest_first.map(|(id, r)| (id.clone(), r)).nth(*nth)
+                else {
                     return Ok(after);
                 };
                 after.live = Some(rows.clone());
@@ -133,7 +153,12 @@ impl Run {
                 if let Ok(report) = &restored {
                     after.restore = Some((report.restore.clone(), self.model.live.clone()));
                 }
+                let lost = self.model.is_lost(&backup, seq);
+                if lost && restored.is_ok() {
+                    return Err("a table whose keys are gone was restored".into());
+                }
                 after.done(restored.map(|_| ()));
+                after.may_be_refused(lost);
             }
             Action::Undo => {
                 let Some((restore, before)) = self.model.restores.pop() else { return Ok(after) };
@@ -146,17 +171,84 @@ impl Run {
             }
             Action::Compact { backup } => {
                 let newest = self.model.points.iter().rev().find(|((b, _), _)| *b == name(*backup));
-                let Some((_, rows)) = newest else { return Ok(after) };
+                let Some(((to, seq), rows)) = newest else { return Ok(after) };
                 after.point = Some((name(*backup), rows.clone()));
+                let lost = self.model.is_lost(to, *seq);
                 after.done(running.engine.compact(BACKUPS[*backup]).await.map(|_| ()));
+                after.may_be_refused(lost);
+            }
+            Action::Prune { backup, last } => {
+                let of: Vec<_> = self.model.points_of(&name(*backup));
+                if of.is_empty() {
+                    return Ok(after);
+                }
+                if !self.model.holds.contains(&name(*backup)) {
+                    after.gone = of[..of.len().saturating_sub(*last as usize)].to_vec();
+                }
+                let request = PruneRequest {
+                    target: Some(BACKUPS[*backup].into()),
+                    policy: Some(RetentionPolicy { last: *last, ..RetentionPolicy::default() }),
+                    grace: None,
+                    dry_run: false,
+                };
+                after.done(running.engine.prune(&request).await.map(|_| ()));
+            }
+            Action::Add { recipient: who } => {
+                let mut next = self.model.recipients.clone();
+                let refused = !next.insert(*who);
+                after.recipients = Some((next, true));
+                let added = async {
+                    let vault = running.open_vault().await?;
+                    Ok(vault.add_recipient(RECIPIENTS[*who], &recipient(*who)).await?)
+                };
+                // Without any backup there is no vault yet.
+                let none = self.model.points.is_empty();
+                after.done(added.await);
+                after.may_be_refused(refused || none);
+            }
+            Action::Remove { recipient: who } => {
+                let mut next = self.model.recipients.clone();
+                let refused = !next.remove(who) || next.is_empty();
+                if !refused {
+                    after.recipients = Some((next, true));
+                }
+                let removed =
+                    async { Ok(running.open_vault().await?.remove_recipient(RECIPIENTS[*who]).await?) };
+                after.done(removed.await);
+                after.may_be_refused(refused);
+            }
+            Action::Rotate => {
+                let refused = self.model.recipients.is_empty();
+                after.recipients = Some((self.model.recipients.clone(), true));
+                let rotated = async { Ok(running.open_vault().await?.rotate_keys().await?) };
+                after.done(rotated.await);
+                after.may_be_refused(refused);
+            }
+            Action::Shred { backup, table, column } => {
+                let (backup, table) = (name(*backup), TABLES[*table]);
+                let fits = |e: &Encryption| match e {
+                    Encryption::None => false,
+                    Encryption::Full => !column,
+                    Encryption::Columns { .. } => true,
+                };
+                let mut lost = self.model.lost.clone();
+                lost.extend(self.encryption().await.into_iter().filter_map(|((of, seq, name), how)| {
+                    (of == backup && name == table && fits(&how)).then_some((of, seq, name))
+                }));
+                let refused = lost == self.model.lost;
+                after.lost = Some(lost);
+                let table = TableName::bare(table);
+                let done = running.engine.shred(&backup.to_string(), &table, column.then_some("v")).await;
+                after.done(done.map(|_| ()));
+                after.may_be_refused(refused);
             }
             Action::Drop { backup } => {
                 let dropped = name(*backup);
-                if !self.model.points.keys().any(|(b, _)| *b == dropped) {
+                after.gone = self.model.points_of(&dropped);
+                if after.gone.is_empty() {
                     return Ok(after);
                 }
                 let held = self.model.holds.contains(&dropped);
-                after.gone = Some(dropped);
                 let done = running.engine.drop_backup(BACKUPS[*backup]).await;
                 if held && done.is_ok() {
                     return Err("a held backup was dropped".into());
@@ -278,19 +370,13 @@ impl Run {
             (Some((backup, seq)), _) => return Err(format!("{backup}@{seq} came from nowhere")),
         }
         let missing: Vec<_> = self.model.points.keys().filter(|p| !found.contains(p)).cloned().collect();
-        match after.gone {
-            Some(dropped) => {
-                let all = self.model.points.keys().filter(|(b, _)| *b == dropped).count();
-                if !missing.is_empty() && missing.len() == all && missing.iter().all(|(b, _)| *b == dropped) {
-                    self.model.points.retain(|(b, _), _| *b != dropped);
-                } else if !missing.is_empty() {
-                    return Err(format!("a part of {dropped} is gone: {missing:?}"));
-                } else {
-                    wanted(false, "a drop")?;
-                }
-            }
-            None if !missing.is_empty() => return Err(format!("points are gone: {missing:?}")),
-            None => {}
+        if !missing.is_empty() && missing == after.gone {
+            self.model.points.retain(|p, _| !missing.contains(p));
+            self.model.lost.retain(|(b, s, _)| !missing.contains(&(b.clone(), *s)));
+        } else if !missing.is_empty() {
+            return Err(format!("points are gone: {missing:?}"));
+        } else if !after.gone.is_empty() {
+            wanted(false, "the removal of points")?;
         }
         if let Some(next) = after.holds {
             let held = self.held().await;
@@ -300,10 +386,45 @@ impl Run {
                 wanted(false, "a hold")?;
             }
         }
+        let recipients = self.recipients().await;
+        match after.recipients {
+            Some((next, _)) if next == recipients => {
+                self.counts.key_changes += 1;
+                self.model.recipients = next;
+            }
+            _ if recipients != self.model.recipients => {
+                return Err(format!(
+                    "{recipients:?} can open the vault, neither those before nor those after"
+                ));
+            }
+            Some((_, true)) => wanted(false, "a change of keys")?,
+            _ => {}
+        }
+        for who in 0..RECIPIENTS.len() {
+            let opens = running.opens(Credentials::passphrase(&phrase(who))).await;
+            if opens != (recipients.is_empty() || recipients.contains(&who)) {
+                return Err(format!("{} opens the vault: {opens}", RECIPIENTS[who]));
+            }
+        }
+        let lost = self.lost().await;
+        match after.lost {
+            Some(next) if next == lost => {
+                self.counts.key_changes += u64::from(next != self.model.lost);
+                self.model.lost = next;
+            }
+            _ if lost != self.model.lost => {
+                return Err(format!(
+                    "the keys of {lost:?} are gone, and those of {:?} should be",
+                    self.model.lost
+                ));
+            }
+            Some(_) => wanted(false, "a shredded key")?,
+            None => {}
+        }
         // What is recorded of each point is what it must hold, and every stored byte is there.
         for (backup, seq, tables) in points {
             let rows = &self.model.points[&(backup.clone(), seq)];
-            if !same(&tables, rows) {
+            if !self.model.records(&backup, seq, &tables, rows) {
                 return Err(format!("{backup}@{seq} records other rows than it must hold"));
             }
         }
@@ -311,10 +432,52 @@ impl Run {
         if damage.is_empty() { Ok(()) } else { Err(format!("the vault is damaged: {damage:?}")) }
     }
 
+    async fn recipients(&self) -> BTreeSet<usize> {
+        let Ok(vault) = self.world.sound().open_vault().await else { return BTreeSet::new() };
+        let (_, recipients) = vault.recipients().await.unwrap();
+        let names: Vec<_> = recipients.iter().map(|r| r.name().to_owned()).collect();
+        (0..RECIPIENTS.len()).filter(|who| names.iter().any(|name| name == RECIPIENTS[*who])).collect()
+    }
+
+    /// How each table of each point is encrypted.
+    async fn encryption(&self) -> BTreeMap<(BackupName, LogSeq, &'static str), Encryption> {
+        let mut found = BTreeMap::new();
+        let Ok(vault) = self.world.sound().open_vault().await else { return found };
+        for point in vault.log().await.unwrap().all_points() {
+            for table in &point.tables {
+                let name = TABLES.into_iter().find(|t| *t == table.name.table).unwrap();
+                found.insert((point.backup.clone(), point.seq(), name), table.encryption.clone());
+            }
+        }
+        found
+    }
+
+    /// Tables of points that were written under a key that is gone.
+    async fn lost(&self) -> Held {
+        let mut found = Held::new();
+        let Ok(vault) = self.world.sound().open_vault().await else { return found };
+        let Some(keyring) = vault.keyring().await.unwrap() else { return found };
+        for point in vault.log().await.unwrap().all_points() {
+            for table in point.tables.iter().filter(|t| t.encryption != Encryption::None) {
+                let known = keyring.table(&table.id).map(|key| key.ids()).unwrap_or_default();
+                let known: Vec<&str> = known.split(',').collect();
+                if table.sealed.is_some() || !table.key_ids.split(',').all(|id| known.contains(&id)) {
+                    let name = TABLES.into_iter().find(|t| *t == table.name.table).unwrap();
+                    found.insert((point.backup.clone(), point.seq(), name));
+                }
+            }
+        }
+        found
+    }
+
     /// Reads the rows of every point.
     async fn check_content(&self) -> Result<(), String> {
         let running = self.world.sound();
         for ((backup, seq), rows) in &self.model.points {
+            if self.model.is_lost(backup, *seq) {
+                self.check_rest(backup, *seq, rows).await?;
+                continue;
+            }
             let found = running.content(backup, *seq).await.map_err(|e| format!("{backup}@{seq}: {e}"))?;
             for (table, rows) in rows {
                 if found.get(*table) != Some(&digest(rows)) {
@@ -326,6 +489,56 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Restores the tables of a point that still have all their keys.
+    async fn check_rest(&self, backup: &BackupName, seq: LogSeq, rows: &Tables) -> Result<(), String> {
+        let point = format!("{backup}@{seq}");
+        let lost = |table: &str| self.model.lost.iter().any(|(b, s, t)| (b, *s, *t) == (backup, seq, table));
+        for (table, rows) in rows {
+            let world = self.world.fork();
+            let running = world.sound();
+            let restored = running.restore(&point, &[*table], "_again").await;
+            match (restored, lost(table)) {
+                (Err(_), true) => {}
+                (Ok(_), true) => return Err(format!("{table} of {point} was read without its keys")),
+                (Err(e), false) => return Err(format!("{table} of {point}: {e}")),
+                (Ok(_), false) if running.live(&format!("{table}_again")).await.as_ref() == Some(rows) => {}
+                (Ok(_), false) => return Err(format!("{point} holds other rows of {table} than it must")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Points of a backup, oldest first.
+    fn points_of(&self, backup: &BackupName) -> Vec<(BackupName, LogSeq)> {
+        self.points.keys().filter(|(b, _)| b == backup).cloned().collect()
+    }
+
+    /// Whether any table of a point is lost.
+    fn is_lost(&self, backup: &BackupName, seq: LogSeq) -> bool {
+        self.lost.iter().any(|(b, s, _)| (b, *s) == (backup, seq))
+    }
+
+    /// Whether what a point records is what these rows give. Of a lost table it may tell the count alone.
+    fn records(
+        &self,
+        backup: &BackupName,
+        seq: LogSeq,
+        found: &BTreeMap<String, Digest>,
+        rows: &Tables,
+    ) -> bool {
+        found.len() == rows.len()
+            && rows.iter().all(|(table, rows)| {
+                let Some(found) = found.get(*table) else { return false };
+                let expected = digest(rows);
+                let lost = self.lost.contains(&(backup.clone(), seq, *table));
+                *found == expected || lost && found.rows == expected.rows
+            })
+    }
+}
+
 /// Whether digests are those of these rows.
 fn same(found: &BTreeMap<String, Digest>, rows: &Tables) -> bool {
     found.len() == rows.len()
@@ -333,14 +546,18 @@ fn same(found: &BTreeMap<String, Digest>, rows: &Tables) -> bool {
 }
 
 /// What a step may have changed.
+#[derive(Default)]
 struct After {
     /// How it ended, and whether an error was to be expected; none where there was nothing to do.
     reported: Option<Result<(), (String, bool)>>,
     live: Option<Tables>,
-    gone: Option<BackupName>,
+    gone: Vec<(BackupName, LogSeq)>,
     point: Option<(BackupName, Tables)>,
     holds: Option<Vec<BackupName>>,
     restore: Option<(String, Tables)>,
+    /// Who can open the vault, and whether that must be so when it was reported.
+    recipients: Option<(BTreeSet<usize>, bool)>,
+    lost: Option<Held>,
 }
 
 impl After {

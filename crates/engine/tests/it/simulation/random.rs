@@ -35,10 +35,13 @@ async fn random_scripts_lose_nothing_that_was_reported_and_show_nothing_half_don
         all.faults += counts.faults;
         all.points += counts.points;
         all.restores += counts.restores;
+        all.key_changes += counts.key_changes;
+        all.lost += counts.lost;
         seeds += 1;
     }
     eprintln!("{seeds} scripts from seed {first}: {all:?} in {:.1} s", started.elapsed().as_secs_f64());
     assert!(all.faults > seeds && all.points > seeds && all.restores > seeds, "{all:?}");
+    assert!(all.key_changes > seeds / 2 && all.lost > 0, "{all:?}");
 }
 
 /// Scripts that failed once. They stay for ever.

@@ -10,6 +10,7 @@ use keepfast_engine::{
     Cancel, Engine, EngineError, EngineOptions, NoProgress, ProcessId, Processes, StoreResolver, StoreSpec,
     Surroundings, Targets,
 };
+use keepfast_keys::{Cost, Credentials, NewRecipient, Passphrase};
 use keepfast_model::{
     BackupName, ColumnType, Digest, KeyRange, LogSeq, RowHasher, Selection, TableName, TableSchema,
 };
@@ -35,6 +36,24 @@ pub struct World {
     pub clock: Arc<Ticking>,
     data: TempDir,
     started: Arc<AtomicU32>,
+    /// How backups encrypt where nothing else is said; none means as before.
+    pub encrypt: Option<&'static str>,
+}
+
+/// Those who may open the vault. Every process knows all passphrases; who really opens it is looked at apart.
+pub const RECIPIENTS: [&str; 3] = ["passphrase", "ops", "safe"];
+
+pub fn phrase(recipient: usize) -> String {
+    format!("the passphrase of {}", RECIPIENTS[recipient])
+}
+
+pub fn recipient(of: usize) -> NewRecipient {
+    NewRecipient::Passphrase(Passphrase::new(phrase(of)), Cost::TRIVIAL)
+}
+
+fn all_credentials() -> Credentials {
+    (0..RECIPIENTS.len())
+        .fold(Credentials::none(), |all, of| all.with_passphrase(Passphrase::new(phrase(of))))
 }
 
 /// One process and what it has in its hands.
@@ -47,6 +66,7 @@ pub struct Running {
     environment: Environment,
     data: std::path::PathBuf,
     place: Target,
+    pub encrypt: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -118,7 +138,13 @@ impl World {
             clock: Arc::new(Ticking::at(jiff::Timestamp::now().as_second())),
             data: TempDir::new().unwrap(),
             started: Arc::default(),
+            encrypt: None,
         }
+    }
+
+    /// A world whose backups encrypt so.
+    pub fn encrypting(encrypt: &'static str) -> Self {
+        Self { encrypt: Some(encrypt), ..Self::new() }
     }
 
     /// The same world, from here on another one.
@@ -139,6 +165,7 @@ impl World {
             clock: self.clock.clone(),
             data,
             started: self.started.clone(),
+            encrypt: self.encrypt,
         }
     }
 
@@ -150,7 +177,10 @@ impl World {
         let place_of_store = process.wrap(&place(&self.store, "store"));
         let store = ColumnarStore::with_options(place_of_store.clone(), options);
         let vault = process.wrap(&place(&self.vault, "vault"));
-        let environment = environment(self.clock.clone(), u64::from(this));
+        let environment = Environment {
+            credentials: all_credentials(),
+            ..environment(self.clock.clone(), u64::from(this))
+        };
         let surroundings = Surroundings {
             targets: Arc::new(Here(vault.clone())),
             vault: environment.clone(),
@@ -169,7 +199,8 @@ impl World {
         });
         let copy = process.wrap(&place(&self.copy, "copy"));
         let data = self.data.path().to_owned();
-        Running { process, engine, store, copy, vault, environment, data, place: place_of_store }
+        let encrypt = self.encrypt;
+        Running { process, engine, store, copy, vault, environment, data, place: place_of_store, encrypt }
     }
 
     /// Tables of which the store holds anything, visible or not.
@@ -255,14 +286,34 @@ impl Running {
         self.store.tables().await.unwrap().iter().map(|t| t.table.clone()).collect()
     }
 
+    /// Whether a passphrase alone opens the vault; also where it has no keys.
+    pub async fn opens(&self, credentials: Credentials) -> bool {
+        let environment = Environment { credentials, ..self.environment.clone() };
+        match Vault::open_with(self.vault.clone(), environment).await {
+            Ok(vault) => vault.log().await.is_ok(),
+            Err(keepfast_vault::VaultError::NotAVault { .. }) => true,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
     pub async fn backup(&self, to: &str, tables: &[&str], mode: Mode) -> Result<BackupReport, EngineError> {
+        self.backup_encrypted(to, tables, mode, self.encrypt).await
+    }
+
+    pub async fn backup_encrypted(
+        &self,
+        to: &str,
+        tables: &[&str],
+        mode: Mode,
+        encrypt: Option<&str>,
+    ) -> Result<BackupReport, EngineError> {
         let request = BackupRequest {
             tables: TableSet::Tables(tables.iter().map(|t| TableName::bare(*t)).collect()),
             to: vec![to.into()],
             selection: Selection::default(),
             mode,
             certify: Certify::Full,
-            encrypt: None,
+            encrypt: encrypt.map(str::to_owned),
             segment_rows: Some(64),
             parity: None,
             require: None,
@@ -278,8 +329,12 @@ impl Running {
         tables: &[&str],
         suffix: &str,
     ) -> Result<RestoreReport, EngineError> {
+        self.engine.restore(&self.restore_request(from, tables, suffix)).await
+    }
+
+    pub fn restore_request(&self, from: &str, tables: &[&str], suffix: &str) -> RestoreRequest {
         let rename = |t: &&str| (!suffix.is_empty()).then(|| TableName::bare(format!("{t}{suffix}")));
-        let request = RestoreRequest {
+        RestoreRequest {
             tables: TableSet::Tables(tables.iter().map(|t| TableName::bare(*t)).collect()),
             rename: tables.iter().map(rename).collect(),
             from: from.into(),
@@ -289,8 +344,8 @@ impl Running {
             if_exists: IfExists::Replace,
             segment_rows: None,
             skip_damaged: false,
-        };
-        self.engine.restore(&request).await
+            skip_shredded: false,
+        }
     }
 
     /// Visible points, and what each table of them holds as it is recorded.
