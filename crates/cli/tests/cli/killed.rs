@@ -220,5 +220,5 @@ fn a_killed_command_leaves_an_encrypted_vault_in_a_bucket_whole() {
     let (folder, vault) = (Folder::with_variables(variables), format!("s3://{bucket}/v"));
     folder.ok(&["vault", "init", &vault]);
     folder.ok(&["key", "add", "--vault", &vault]);
-    kill_all(Kills::new(seed(), folder, vault), &VICTIMS, 24);
+    kill_all(Kills::new(seed(), folder, vault), &VICTIMS, 16);
 }

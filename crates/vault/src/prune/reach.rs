@@ -6,6 +6,7 @@ use crate::vault::Vault;
 use crate::{Result, layout, parity};
 use futures::stream::StreamExt;
 use keepfast_format::Manifest;
+use keepfast_keys::KeyError;
 use keepfast_model::{Hash256, ManifestRef, TableId};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -70,7 +71,7 @@ impl Vault {
         Ok(reach)
     }
 
-    /// Gives each manifest once, in no order; none for one that is damaged.
+    /// Gives each manifest once, in no order; none for one that is damaged, or whose table's keys were dropped.
     pub(super) async fn each_manifest(
         &self,
         references: References,
@@ -84,6 +85,8 @@ impl Vault {
                         tracing::warn!(object = %path, "a damaged manifest hides which segments it lists");
                         Ok((id, table, None))
                     }
+                    // Nobody can tell any more what a table listed whose keys were dropped.
+                    Err(VaultError::Keys(KeyError::Shredded { .. })) => Ok((id, table, None)),
                     Err(e) => Err(e),
                 }
             })

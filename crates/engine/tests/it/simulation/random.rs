@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Steps of one script.
 const STEPS: usize = 24;
-/// Scripts of the usual run, about half a minute.
-const SCRIPTS: u64 = 80;
+/// Scripts of the usual run, about a quarter of a minute.
+const SCRIPTS: u64 = 160;
 
 /// Runs a script that is expected to hold; where it does not, panics with the shortest one that fails.
 async fn must_hold(seed: u64, steps: &[Step]) -> Counts {
@@ -40,7 +40,7 @@ async fn random_scripts_lose_nothing_that_was_reported_and_show_nothing_half_don
         seeds += 1;
     }
     eprintln!("{seeds} scripts from seed {first}: {all:?} in {:.1} s", started.elapsed().as_secs_f64());
-    assert!(all.faults > seeds && all.points > seeds && all.restores > seeds, "{all:?}");
+    assert!(all.faults > seeds && all.points > seeds && all.restores > seeds / 2, "{all:?}");
     assert!(all.key_changes > seeds / 2 && all.lost > 0, "{all:?}");
 }
 
@@ -50,6 +50,7 @@ async fn scripts_that_failed_once_hold() {
     for text in [
         "write 0 1\nbackup 0 auto ! 60 power-fails:7\nbackup 0 auto\nrestore 0",
         "write 0 1\nbackup 0 full\nwrite 0 2\nrestore 0 ! 80 dies-after\nrestore 0\nundo",
+        "backup 0 auto columns:v\nshred 0 0 table\ndrop 0",
     ] {
         must_hold(0, &from_text(text).unwrap()).await;
     }
