@@ -396,7 +396,8 @@ async fn what_does_not_hold_the_rows_that_it_states_is_never_made_anew() {
     assert_eq!(state(&open(&new, NEW).await).await, state(&vault).await);
 
     // Manifests that lie are authenticated lies of somebody with the keys, and their rows are looked at all the same.
-    let lies: [(&str, fn(&mut Manifest)); 3] = [
+    type Lie = (&'static str, fn(&mut Manifest));
+    let lies: [Lie; 3] = [
         ("digest", |m| m.segments[0].digest.sum ^= 1),
         ("keys", |m| m.segments[0].max = m.segments[0].min.clone()),
         ("rows", |m| {

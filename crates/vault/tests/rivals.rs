@@ -272,7 +272,7 @@ async fn torn(origin: &InMemory, texts: &[&str]) -> Arc<InMemory> {
     let mut tears = 0;
     for (name, bytes) in objects(&*store).await {
         let is_of = |text: &&str| bytes.windows(text.len()).any(|w| w == text.as_bytes());
-        if name.contains("/segments/") && texts.iter().any(|t| is_of(t)) {
+        if name.contains("/segments/") && texts.iter().any(is_of) {
             tamper(&*store, &name, Some(bytes.slice(..bytes.len() / 2))).await;
             tears += 1;
         }

@@ -230,7 +230,10 @@ async fn a_store_with_tables_is_sealed_by_its_first_keys_and_what_was_plain_is_r
     let target = name("planted_table_renamed");
     let mut change = encrypted_over(&objects).table(&target).await.unwrap().begin().await.unwrap();
     change.insert(rows(true, 900..910, "late"), OnDuplicate::Refuse).await.unwrap();
-    let cut = encrypted_over(&objects).open_cut(&[target.clone()], &CutOptions::default()).await.unwrap();
+    let cut = encrypted_over(&objects)
+        .open_cut(std::slice::from_ref(&target), &CutOptions::default())
+        .await
+        .unwrap();
     let keyless = store_over(&objects);
     assert_eq!(keyless.tables().await.unwrap().len(), 2);
 

@@ -174,6 +174,8 @@ impl Run {
                 let Some(((to, seq), rows)) = newest else { return Ok(after) };
                 after.point = Some((name(*backup), rows.clone()));
                 let lost = self.model.is_lost(to, *seq);
+                // A table without changes to fold is taken as it is, with what is lost of it.
+                after.made_of = Some((to.clone(), *seq));
                 after.done(running.engine.compact(BACKUPS[*backup]).await.map(|_| ()));
                 after.may_be_refused(lost);
             }
@@ -365,6 +367,12 @@ impl Run {
                 let cuts = self.model.cuts.iter().filter(|(b, _)| *b == backup).map(|(_, rows)| rows);
                 let rows = std::iter::once(&rows).chain(cuts).find(|rows| is(rows)).unwrap_or(&rows).clone();
                 self.model.cuts.retain(|(b, _)| *b != backup);
+                if let Some((of, seq)) = &after.made_of {
+                    let tables =
+                        self.model.lost.iter().filter(|(b, s, _)| (b, s) == (of, seq)).map(|(.., t)| *t);
+                    let lost: Held = tables.map(|table| (point.0.clone(), point.1, table)).collect();
+                    self.model.lost.extend(lost);
+                }
                 self.model.points.insert(point, rows);
             }
             (Some((backup, seq)), _) => return Err(format!("{backup}@{seq} came from nowhere")),
@@ -400,10 +408,10 @@ impl Run {
             Some((_, true)) => wanted(false, "a change of keys")?,
             _ => {}
         }
-        for who in 0..RECIPIENTS.len() {
+        for (who, shown) in RECIPIENTS.iter().enumerate() {
             let opens = running.opens(Credentials::passphrase(&phrase(who))).await;
             if opens != (recipients.is_empty() || recipients.contains(&who)) {
-                return Err(format!("{} opens the vault: {opens}", RECIPIENTS[who]));
+                return Err(format!("{shown} opens the vault: {opens}"));
             }
         }
         let lost = self.lost().await;
@@ -558,6 +566,8 @@ struct After {
     /// Who can open the vault, and whether that must be so when it was reported.
     recipients: Option<(BTreeSet<usize>, bool)>,
     lost: Option<Held>,
+    /// The point that the new one is made of.
+    made_of: Option<(BackupName, LogSeq)>,
 }
 
 impl After {
