@@ -7,7 +7,7 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::plan::Source;
 use crate::surroundings::ProcessId;
-use keepfast_model::{BackupName, RunId};
+use keepfast_model::{BackupName, LogSeq, RunId};
 use keepfast_objects::ObjectsError;
 use keepfast_store::OpenCut;
 use keepfast_vault::{Vault, VaultError};
@@ -34,6 +34,9 @@ struct Plan {
     #[serde(flatten)]
     process: ProcessId,
     started: jiff::Timestamp,
+    /// The newest record of the log when it was started.
+    #[serde(default)]
+    head: Option<LogSeq>,
 }
 
 impl Run {
@@ -55,6 +58,7 @@ impl Run {
             cut,
             process: engine.options.surroundings.processes.this(),
             started: engine.options.surroundings.vault.clock.now(),
+            head: vault.log().await?.head().map(|(seq, _)| seq),
         };
         vault.put_plan(&run.id, &plan).await?;
         Ok(run)
@@ -81,6 +85,10 @@ impl Run {
             let Ok(Some(plan)) = vault.plan::<Plan>(&run).await else { continue };
             let may_run = engine.options.surroundings.processes.may_run(&plan.process);
             let (Some(cut), false) = (plan.cut, may_run) else { continue };
+            // What was backed up before a drop is not what a person wants who backs up after it.
+            if log.dropped_at(backup) > plan.head {
+                continue;
+            }
             if plan.fingerprint == fingerprint && newest.as_ref().is_none_or(|n| n.0 < plan.started) {
                 newest = Some((plan.started, run, cut));
             }

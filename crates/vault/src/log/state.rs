@@ -137,14 +137,15 @@ pub struct LineInfo {
     pub keys: Option<u64>,
 }
 
-/// Invariant: what is held grows with visible points, holds and condemned names (28 bytes each), not with the records
-/// that led there.
+/// Invariant: what is held grows with visible points, holds, names of backups and condemned names (28 bytes each), not with
+/// the records that led there.
 #[derive(Clone)]
 struct State {
     url: String,
     lines: Vec<LineInfo>,
     points: BTreeMap<LogSeq, Point>,
     holds: BTreeMap<String, Hold>,
+    dropped: BTreeMap<BackupName, LogSeq>,
     condemned: HashMap<NameHash, Timestamp>,
     keys: BTreeMap<u64, Hash256>,
 }
@@ -164,6 +165,7 @@ impl Log {
                 lines: vec![],
                 points: BTreeMap::new(),
                 holds: BTreeMap::new(),
+                dropped: BTreeMap::new(),
                 condemned: HashMap::new(),
                 keys: BTreeMap::new(),
             }),
@@ -203,6 +205,11 @@ impl Log {
     /// Visible points of a backup, oldest first.
     pub fn points(&self, backup: &BackupName) -> impl DoubleEndedIterator<Item = &Point> {
         self.state.points.values().filter(move |p| p.id.backup == *backup)
+    }
+
+    /// The record that dropped a backup of this name last.
+    pub fn dropped_at(&self, backup: &BackupName) -> Option<LogSeq> {
+        self.state.dropped.get(backup).copied()
     }
 
     /// The newest visible point of a backup.
@@ -300,7 +307,10 @@ impl State {
                         *after = (*after).min(*delete_after);
                     }
                 }
-                Record::Drop { backup } => self.points.retain(|_, p| p.id.backup != *backup),
+                Record::Drop { backup } => {
+                    self.points.retain(|_, p| p.id.backup != *backup);
+                    self.dropped.insert(backup.clone(), line.seq);
+                }
                 Record::Hold { id, backup, point, until, reason } => {
                     let hold = Hold {
                         id: id.clone(),

@@ -52,6 +52,7 @@ async fn scripts_that_failed_once_hold() {
         "write 0 1\nbackup 0 full\nwrite 0 2\nrestore 0 ! 80 dies-after\nrestore 0\nundo",
         "backup 0 auto columns:v\nshred 0 0 table\ndrop 0",
         "backup 0 auto columns:v\nshred 0 1 column\ncompact 0",
+        "backup 0 auto - ! 62 dies-before\nwrite 1 267180\nbackup 0 full - ! 15 loses-answer\ndrop 0\nbackup 0 auto -",
     ] {
         must_hold(0, &from_text(text).unwrap()).await;
     }
