@@ -1,10 +1,8 @@
 //! A place that lies about what it stores or lists makes a backup fail, never succeed.
 
-mod common;
-
+use crate::common::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::*;
 use futures::stream::{BoxStream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{Coded, LogSeq, Record};

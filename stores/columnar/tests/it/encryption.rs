@@ -1,12 +1,10 @@
 //! A store with keys: nothing planted stands anywhere in clear, every changed byte is found, and keys come and go.
 
-mod common;
-
-use arrow::array::{RecordBatch, StringArray};
-use common::{
+use crate::common::{
     PHRASE, all_objects, encrypted_memory, encrypted_over, holding, memory, name, opened_by, over,
     passphrase, small, store_over,
 };
+use arrow::array::{RecordBatch, StringArray};
 use futures::TryStreamExt;
 use keepfast_columnar::{ColumnarStore, Options, Retention};
 use keepfast_keys::{Credentials, Passphrase};

@@ -1,8 +1,6 @@
 //! A long log is read from a checkpoint, which is never believed beyond what the log proves.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use keepfast_model::{LogSeq, Record};
 use keepfast_vault::{CheckOptions, Log, Vault, layout};
 use object_store::memory::InMemory;

@@ -1,8 +1,6 @@
 //! A vault on a real S3 server: its life, rivals, locks against a thief, and credentials that may only add.
 
-mod common;
-
-use common::{back_up, backup, sample, world};
+use crate::common::{back_up, backup, sample, world};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{Coded, LockMode};
@@ -22,7 +20,7 @@ fn options() -> CreateOptions {
     CreateOptions { environment: Environment::default(), ..CreateOptions::default() }
 }
 
-fn samples(base: &[&str], changes: &[&str]) -> Vec<common::Sample> {
+fn samples(base: &[&str], changes: &[&str]) -> Vec<crate::common::Sample> {
     vec![sample("t", base, changes), sample("u", &["only"], &[])]
 }
 

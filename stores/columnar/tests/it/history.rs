@@ -1,8 +1,6 @@
 //! Random histories of changes, against a plain map and a plain list.
 
-mod common;
-
-use common::{batch, begin, content, head, memory, name, schema, store_over};
+use crate::common::{batch, begin, content, head, memory, name, schema, store_over};
 use keepfast_columnar::{ColumnarStore, Retention};
 use keepfast_store::OnDuplicate;
 use proptest::prelude::*;

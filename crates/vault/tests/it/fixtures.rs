@@ -3,9 +3,7 @@
 //! `tests/fixtures/README.md` says how each was made. `KEEPFAST_WRITE_EXPECTED=1` writes what is found as what is
 //! expected; look at the difference before you keep it.
 
-mod common;
-
-use common::world;
+use crate::common::world;
 use keepfast_format::{ManifestKind, SegmentEntry, read_segment};
 use keepfast_model::{Digest, RowHasher, TablePoint};
 use keepfast_objects::open_target;

@@ -2,9 +2,7 @@
 //!
 //! The counts follow the number of segments, so a terabyte follows from them; docs/targets.md shows the table.
 
-mod common;
-
-use common::{back_up, backup, memory, sample, world};
+use crate::common::{back_up, backup, memory, sample, world};
 use jiff::SignedDuration;
 use keepfast_objects::{Metered, Requests};
 use keepfast_vault::{CheckOptions, Vault};
@@ -53,7 +51,7 @@ async fn requests_follow_the_segments_that_are_new_and_a_listing_asks_for_few() 
     let id = vault.latest(&name).await.unwrap().tables[0].clone();
     meter.lap("finding the newest point");
     let (mut point, written) =
-        common::write_point(&vault, &name, "inc", &[sample("t", &["x"], &changes)]).await.unwrap();
+        crate::common::write_point(&vault, &name, "inc", &[sample("t", &["x"], &changes)]).await.unwrap();
     point.tables[0].base = id.base;
     let record = keepfast_model::Record::Point(Box::new(point));
     vault.commit(vec![record], &written, &()).await.unwrap();

@@ -1,8 +1,6 @@
 //! Commits race, crash and lose their answers; every point that was reported is there, once.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures::stream::{FuturesUnordered, StreamExt};
 use keepfast_model::{Coded, LogSeq, Record};
 use keepfast_objects::{Target, open_target};

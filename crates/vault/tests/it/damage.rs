@@ -1,9 +1,7 @@
 //! Whatever is done to any object of a vault, the check finds it and says what it touches; nothing panics.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use keepfast_model::TableName;
 use keepfast_vault::{CheckOptions, CheckReport, DamageKind, Vault, VaultError};
 use object_store::memory::InMemory;

@@ -1,8 +1,6 @@
 //! Holds of long readers: taken late, renewed, released, and never in anybody's way.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{Coded, LogSeq, Record};
 use keepfast_vault::{HoldTerms, Log, StillNewest, Vault, VaultError};

@@ -1,9 +1,7 @@
 //! Every operation of every act on a vault goes wrong in every way: earlier points stay whole, nothing is reported that
 //! is not there, and the same act succeeds afterwards without any step by hand.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures::future::BoxFuture;
 use keepfast_keys::{Cost, Credentials, NewRecipient, Passphrase};
 use keepfast_model::{Encryption, LogSeq, RetentionPolicy, Selection, TableId, TableName};

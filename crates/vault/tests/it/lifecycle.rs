@@ -1,8 +1,6 @@
 //! Drop, hold, release, deletion after grace, staging, and the Delta projection.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{Coded, Record, RunId};
 use keepfast_objects::{Put, open_target};
@@ -321,7 +319,7 @@ async fn a_copy_is_the_same_vault_and_is_brought_up_to_date() {
     // Written to on its own, it is another history.
     back_up(&copy, &backup("a"), "r3", &tables()).await.unwrap();
     assert!(matches!(vault.copy_to(&memory(other), &()).await, Err(VaultError::Diverged { .. })));
-    let (stranger, _) = new_vault(&common::world(9)).await;
+    let (stranger, _) = new_vault(&crate::common::world(9)).await;
     assert!(matches!(vault.copy_to(&memory(stranger), &()).await, Err(VaultError::Diverged { .. })));
 }
 

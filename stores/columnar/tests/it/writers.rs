@@ -1,8 +1,6 @@
 //! Several writers at once: nothing is lost, and what cannot be done together is a clear conflict.
 
-mod common;
-
-use common::{batch, begin, content, head, map, memory, name, schema, store_over};
+use crate::common::{batch, begin, content, head, map, memory, name, schema, store_over};
 use keepfast_columnar::{Change, ColumnarStore, Retention};
 use keepfast_store::{OnDuplicate, StoreError};
 

@@ -4,10 +4,8 @@
 //! `KEEPFAST_LONG=1` flips every byte of every object and swaps every pair (hours); without it, every byte of
 //! small objects, and of larger ones and of pairs a sample that follows from the seed.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use keepfast_model::{Hash256, Parity};
 use keepfast_vault::{CheckOptions, CheckReport, RepairReport, Vault};
 use object_store::memory::InMemory;

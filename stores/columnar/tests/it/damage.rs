@@ -1,8 +1,6 @@
 //! Objects that are changed, cut short, swapped or missing: an error that names the object, never a panic, never wrong rows.
 
-mod common;
-
-use common::{batch, begin, memory, name, schema, store_over};
+use crate::common::{batch, begin, memory, name, schema, store_over};
 use futures::TryStreamExt;
 use keepfast_columnar::ColumnarStore;
 use keepfast_model::KeyRange;

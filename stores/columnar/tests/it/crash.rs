@@ -1,9 +1,7 @@
 //! Every call to the place of objects goes wrong in every way: what was committed stays whole, what was not is nowhere,
 //! and the next process goes on without any step by hand.
 
-mod common;
-
-use common::{
+use crate::common::{
     PHRASE, batch, begin, encrypted_memory, holding, map, memory, name, opened_by, over, schema, small,
 };
 use futures::future::BoxFuture;

@@ -4,10 +4,8 @@
 //! whoever reported success has it; and a reader under a hold read everything. `KEEPFAST_LONG=1` runs fifty times as
 //! many seeds.
 
-mod common;
-
-use common::schedule::{Dice, Ended, Scheduled, interleave, now};
-use common::*;
+use crate::common::schedule::{Dice, Ended, Scheduled, interleave, now};
+use crate::common::*;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};

@@ -1,8 +1,6 @@
 //! Table handles, as a program uses them: made, appended to, read before they are closed, replaced.
 
-mod common;
-
-use common::{memory, name, schema, store_over};
+use crate::common::{memory, name, schema, store_over};
 use futures::TryStreamExt;
 use keepfast_columnar::ColumnarStore;
 use keepfast_columnar::handle::{Info, Mode, TableHandle, Value, create_table, open_table};

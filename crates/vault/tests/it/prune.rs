@@ -1,8 +1,6 @@
 //! Retention in a vault: plans, their execution, orphans, and what rivals do to a plan.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::retention::Reason;
 use keepfast_model::{BackupPoint, Coded, LogSeq, Period, Record, RetentionPolicy};
@@ -157,7 +155,7 @@ async fn a_policy_that_keeps_nothing_or_names_no_backup_is_refused() {
     assert_eq!(error.code().0, 260);
     let error = vault.plan_prune(&at_once("b", last(1))).await.unwrap_err();
     assert!(matches!(error, VaultError::NoBackup { .. }), "{error}");
-    let (_other, stranger) = new_vault(&common::world(2)).await;
+    let (_other, stranger) = new_vault(&crate::common::world(2)).await;
     let plan = vault.plan_prune(&at_once("a", last(1))).await.unwrap();
     assert_eq!(stranger.prune(&plan).await.unwrap_err().code().0, 261);
 }
@@ -172,7 +170,7 @@ async fn a_stale_plan_takes_less_and_never_more() {
     let plan = vault.plan_prune(&at_once("a", last(2))).await.unwrap();
     assert_eq!(removed(&plan), [1, 2, 3]);
     // A rival holds one, another adds a point that uses what a removed point alone had, a third drops nothing.
-    let rival = Vault::open_with(memory(store), common::world(7).environment).await.unwrap();
+    let rival = Vault::open_with(memory(store), crate::common::world(7).environment).await.unwrap();
     rival.hold(&backup("a"), Some(LogSeq(2)), None, "audit").await.unwrap();
     point(&rival, "a", &["own 0", "new"], &[]).await;
     let report = vault.prune(&plan).await.unwrap();
@@ -194,7 +192,7 @@ async fn a_rival_prune_leaves_what_this_policy_keeps() {
     }
     let plan = vault.plan_prune(&at_once("a", last(2))).await.unwrap();
     assert_eq!(removed(&plan), [1]);
-    let rival = Vault::open_with(memory(store), common::world(7).environment).await.unwrap();
+    let rival = Vault::open_with(memory(store), crate::common::world(7).environment).await.unwrap();
     let prune = Record::Prune { points: vec![LogSeq(2)], condemned: vec![], delete_after: Timestamp::MAX };
     rival.commit(vec![prune], &[], &()).await.unwrap();
     assert_eq!(vault.prune(&plan).await.unwrap().record, None, "two points are left, and two stay");
@@ -325,7 +323,7 @@ async fn a_crash_at_any_operation_of_a_prune_leaves_what_stays_whole_and_a_rerun
     write_point(&vault, &backup("a"), "dead", &[sample("t", &["lost"], &[])]).await.unwrap();
     let later = jiff::Timestamp::now().as_second() + 90_000;
     let prune = |store: Arc<dyn object_store::ObjectStore>, seed: u64| async move {
-        let world = common::world(seed);
+        let world = crate::common::world(seed);
         world.clock.0.store(later, Ordering::SeqCst);
         let vault = Vault::open_with(memory(store), world.environment).await?;
         vault.prune(&vault.plan_prune(&at_once("a", last(1))).await?).await?;
@@ -340,7 +338,8 @@ async fn a_crash_at_any_operation_of_a_prune_leaves_what_stays_whole_and_a_rerun
         for at in 0..counted.operations() {
             let store = fork(&origin);
             let _ = prune(Faulty::new(store.clone(), at, fault), 3).await;
-            let vault = Vault::open_with(memory(store.clone()), common::world(4).environment).await.unwrap();
+            let vault =
+                Vault::open_with(memory(store.clone()), crate::common::world(4).environment).await.unwrap();
             assert_whole(&vault).await;
             let vault = prune(store.clone(), 5).await.unwrap();
             assert_whole(&vault).await;

@@ -1,8 +1,6 @@
 //! Repair from another place, what parity costs and keeps, and what cannot be healed.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use keepfast_format::{Manifest, ManifestKind, WriterProfile};
 use keepfast_model::*;
 use keepfast_vault::{CheckOptions, HealedBy, Vault, VaultError, layout};

@@ -1,8 +1,6 @@
 //! An encrypted vault: who opens it, what is seen of it without its keys, and that nobody without them can add or change a record.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use keepfast_keys::{Cost, Credentials, KeyError, NewRecipient, Passphrase};
 use keepfast_model::{ColumnType, Encryption, LogSeq, Record, Selection, TableId, TableName, TableSchema};
 use keepfast_vault::{CheckOptions, Environment, Secrecy, Vault, VaultError, layout};

@@ -1,9 +1,7 @@
 //! Copies of a vault for other recipients: who opens them, what is found when their key files are touched, and what every cut leaves.
 
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use keepfast_keys::{Cost, Credentials, KeyError, NewRecipient, Passphrase};
 use keepfast_model::{Encryption, Selection, TableId, TableName};
 use keepfast_objects::Target;

@@ -1,8 +1,6 @@
 //! The log is read from either copy, completed at its head, and never taken for empty when it is damaged.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use keepfast_model::{Coded, LogSeq};
 use keepfast_vault::{AsOf, Vault, VaultError, layout};
 use object_store::memory::InMemory;

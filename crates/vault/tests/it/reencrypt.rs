@@ -1,9 +1,7 @@
 //! Re-encryption: the same points in another vault, nothing of the old one in it, and what every cut leaves.
 
-mod common;
-
+use crate::common::*;
 use arrow::array::{ArrayRef, BinaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray};
-use common::*;
 use keepfast_format::{
     ChangeWriter, Manifest, ManifestKind, SegmentWriter, Splitter, WriterProfile, read_changes, read_segment,
 };
