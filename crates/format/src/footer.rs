@@ -29,6 +29,17 @@ pub fn footer_length(frame: [u8; 8]) -> u64 {
     u64::from(u32::from_le_bytes([frame[0], frame[1], frame[2], frame[3]]))
 }
 
+/// Why the headers of a column's pages, which are not encrypted, cannot be decoded; none where nothing speaks against it.
+pub(crate) fn pages_fault(column: &[u8]) -> Option<&'static str> {
+    let mut walk = Walk(column);
+    while !walk.0.is_empty() {
+        if let Err(fault) = walk.page() {
+            return Some(fault);
+        }
+    }
+    None
+}
+
 /// What has not been walked yet.
 struct Walk<'a>(&'a [u8]);
 
@@ -98,6 +109,18 @@ impl Walk<'_> {
             (1..=9, _) => Err("a field of its footer is of another kind"),
             _ => walk.field(kind, DEEPEST),
         })
+    }
+
+    /// A page's header, and the page.
+    fn page(&mut self) -> Result<(), &'static str> {
+        let mut stored = -1;
+        self.fields(|walk, number, kind| match (number, kind) {
+            (3, 5) => walk.number().map(|n| stored = signed(n)),
+            (1 | 2 | 4, 5) | (5..=8, 12) => walk.field(kind, DEEPEST),
+            (1..=8, _) => Err("a field of a page's header is of another kind"),
+            _ => walk.field(kind, DEEPEST),
+        })?;
+        self.skip(u64::try_from(stored).map_err(|_| "a page states no length")?)
     }
 
     /// The elements of the schema, which stand in the order of a walk through their tree. The decoder makes room for the children

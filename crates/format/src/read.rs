@@ -7,7 +7,7 @@ use crate::conform::{assemble, conform_array, exact_field};
 use crate::encryption::{FileKeys, SegmentFile};
 use crate::error::FormatError;
 use crate::exact;
-use crate::footer::footer_fault;
+use crate::footer::{footer_fault, pages_fault};
 use crate::layout::{META_FORMAT, META_IDENTITY};
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -126,7 +126,6 @@ pub fn read_segment(
     batch_rows: usize,
 ) -> Result<SegmentBatches> {
     let SegmentFile { bytes, keys } = file.into();
-    let length = bytes.len() as u64;
     let mut options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     if let Some(keys) = &keys {
         options = options.with_file_decryption_properties(keys.decryption()?);
@@ -139,7 +138,7 @@ pub fn read_segment(
     })?;
     let identity = identity_of(metadata.metadata())?;
     let object = identity.map_or_else(|| "segment".to_owned(), |id| format!("segment {id}"));
-    check_footer(&object, metadata.metadata(), length)?;
+    check_footer(&object, metadata.metadata(), &bytes)?;
 
     let file_ids = field_ids(metadata.metadata());
     let place_in_file = |id: ColumnId| file_ids.iter().position(|f| *f == Some(id));
@@ -220,7 +219,7 @@ fn field_ids(metadata: &ParquetMetaData) -> Vec<Option<ColumnId>> {
 }
 
 /// Refuses a footer whose numbers cannot be those of a file of this length.
-fn check_footer(object: &str, metadata: &ParquetMetaData, length: u64) -> Result<()> {
+fn check_footer(object: &str, metadata: &ParquetMetaData, file: &[u8]) -> Result<()> {
     let mut rows = 0i64;
     for group in metadata.row_groups() {
         if group.num_rows() < 0 {
@@ -231,8 +230,15 @@ fn check_footer(object: &str, metadata: &ParquetMetaData, length: u64) -> Result
             let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
             let end = start.checked_add(column.compressed_size());
             let inside = start >= 0 && column.compressed_size() >= 0;
-            if !inside || end.is_none_or(|end| end as u64 > length) {
+            let range = end.filter(|_| inside).map(|end| start as usize..end as usize);
+            let Some(pages) = range.and_then(|range| file.get(range)) else {
                 return Err(FormatError::damaged(object, "a column lies outside the file"));
+            };
+            // Encrypted ones are authenticated.
+            if column.crypto_metadata().is_none()
+                && let Some(fault) = pages_fault(pages)
+            {
+                return Err(FormatError::damaged(object, fault));
             }
         }
     }

@@ -80,7 +80,12 @@ impl Vault {
     /// Checks who wrote each record, and opens what is sealed in it.
     async fn authenticate_all(&self, reading: &mut Reading) -> Result<()> {
         let newest = reading.lines.iter().rev().find_map(|line| line.keys().last());
-        let keyring = match self.follow_keys(newest).await? {
+        let state = match self.follow_keys(newest).await {
+            // A change of keys beside this deleted the key file; the log as it is by now names another.
+            Err(VaultError::Damaged { .. }) if self.log().await.is_ok() => self.key_state(),
+            other => other?,
+        };
+        let keyring = match state {
             KeyState::None => return Ok(()),
             // Nobody may be told that records are whole which nobody could authenticate.
             KeyState::Locked(_) => return Err(KeyError::Locked { what: self.url().to_owned() }.into()),

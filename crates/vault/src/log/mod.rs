@@ -23,6 +23,11 @@ use crate::vault::Vault;
 use crate::{Result, layout};
 use keepfast_model::{BackupName, PointId};
 
+/// The newest generation of keys that these lines name.
+fn newest_keys(lines: &[LogLine]) -> Option<u64> {
+    lines.iter().rev().find_map(|line| line.keys().last()).map(|(generation, _)| generation)
+}
+
 impl Vault {
     /// The log as it stands now. Only records that this vault has not read yet are fetched.
     ///
@@ -34,19 +39,26 @@ impl Vault {
             Some(log) => (log.clone(), log.head()),
             None => (Log::empty(self.url()), None),
         };
-        let reading = read::read_after(self, head).await?;
-        if let Some(fault) = reading.faults.iter().find(|f| f.fatal) {
-            return Err(VaultError::damaged(fault.path.clone(), fault.reason.clone()));
+        let mut reading = read::read_after(self, head).await?;
+        loop {
+            if let Some(fault) = reading.faults.iter().find(|f| f.fatal) {
+                return Err(VaultError::damaged(fault.path.clone(), fault.reason.clone()));
+            }
+            for fault in &reading.faults {
+                tracing::warn!(object = %fault.path, reason = %fault.reason, "a log record is read from its other copy");
+            }
+            if reading.lines.is_empty() {
+                return Ok(before);
+            }
+            let Err(error) = self.open_lines(&before, &mut reading.lines).await else { break };
+            // A change of keys deletes the key file before it: whoever read the log just then reads it again.
+            let again = read::read_after(self, head).await?;
+            if newest_keys(&again.lines) <= newest_keys(&reading.lines) {
+                return Err(error);
+            }
+            reading = again;
         }
-        for fault in &reading.faults {
-            tracing::warn!(object = %fault.path, reason = %fault.reason, "a log record is read from its other copy");
-        }
-        if reading.lines.is_empty() {
-            return Ok(before);
-        }
-        let mut lines = reading.lines;
-        self.open_lines(&before, &mut lines).await?;
-        let log = before.followed_by(lines);
+        let log = before.followed_by(reading.lines);
         self.complete_head(&log, &reading.head).await;
         self.keep_log(&log);
         Ok(log)

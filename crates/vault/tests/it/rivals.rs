@@ -9,10 +9,11 @@ use crate::common::*;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use keepfast_model::{LogSeq, PointId, Record, RetentionPolicy};
+use keepfast_keys::Credentials;
+use keepfast_model::{Encryption, LogSeq, PointId, Record, RetentionPolicy, Selection, TableName};
 use keepfast_objects::Target;
 use keepfast_vault::{
-    CheckOptions, Clock, Environment, PruneOptions, StillNewest, Vault, VaultError, layout,
+    CheckOptions, Clock, CreateOptions, Environment, PruneOptions, StillNewest, Vault, VaultError, layout,
 };
 use object_store::memory::InMemory;
 use std::sync::Arc;
@@ -38,6 +39,11 @@ const GRACE: SignedDuration = SignedDuration::from_secs(60);
 /// How long a reader's hold is.
 const HOLD: i64 = 300;
 
+/// What opens the vault where it has keys.
+fn with_key(environment: Environment) -> Environment {
+    Environment { credentials: Credentials::passphrase("the passphrase of all rivals"), ..environment }
+}
+
 /// What an actor reports.
 #[derive(Debug)]
 enum Report {
@@ -49,6 +55,8 @@ enum Report {
     Healed,
     /// A copy was made, and is whole.
     Copied,
+    /// The vault got new keys.
+    Rotated,
     /// Something else was done.
     Done,
     /// It was refused, and says so.
@@ -87,9 +95,8 @@ impl Scene {
     async fn open(&self, actor: u64) -> Vault {
         let mut dice = Dice::new(self.seed.wrapping_mul(31).wrapping_add(actor));
         let clock = Skewed { time: self.time.clone(), ahead: dice.below(SKEW) as i64 };
-        let random = world(self.seed.wrapping_mul(64).wrapping_add(actor + 1)).environment.random;
-        let environment =
-            Environment { clock: Arc::new(clock), random, parallel: 3, ..Environment::default() };
+        let own = world(self.seed.wrapping_mul(64).wrapping_add(actor + 1)).environment;
+        let environment = with_key(Environment { clock: Arc::new(clock), parallel: 3, ..own });
         Vault::open_with(memory(self.store.clone()), environment).await.unwrap()
     }
 
@@ -240,6 +247,18 @@ impl Scene {
         .boxed_local()
     }
 
+    /// Gives the vault a new vault key, twice.
+    fn rotate(&self, actor: u64) -> Actor<'_> {
+        async move {
+            let vault = self.open(actor).await;
+            for _ in 0..2 {
+                vault.rotate_keys().await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
+            }
+            Report::Rotated
+        }
+        .boxed_local()
+    }
+
     /// Checks everything while others change it.
     fn check(&self, actor: u64) -> Actor<'_> {
         async move {
@@ -253,10 +272,15 @@ impl Scene {
 }
 
 /// A vault with three points, a condemned name that may come back, and what a dead run left.
-async fn origin() -> Arc<InMemory> {
+async fn origin(encrypted: bool) -> Arc<InMemory> {
     let store = Arc::new(InMemory::new());
-    let world = world(9);
-    let vault = Vault::create(memory(store.clone()), &world.options()).await.unwrap();
+    let environment = with_key(world(9).environment);
+    let options = CreateOptions { environment, ..CreateOptions::default() };
+    let vault = Vault::create(memory(store.clone()), &options).await.unwrap();
+    if encrypted {
+        let table = Vault::table_id(&backup("a"), "columnar", &TableName::bare("t"), &Selection::default());
+        vault.encrypt_table(&table, &Encryption::Full).await.unwrap();
+    }
     back_up(&vault, &backup("a"), "r1", &[sample("t", &["one", "two"], &[])]).await.unwrap();
     back_up(&vault, &backup("a"), "r2", &[sample("t", &["two", "three"], &["c1"])]).await.unwrap();
     back_up(&vault, &backup("a"), "r3", &[sample("t", &["three", "four"], &[])]).await.unwrap();
@@ -313,12 +337,19 @@ struct Counts {
     read: u64,
     healed: u64,
     copied: u64,
+    rotated: u64,
     refused: u64,
     crashed: u64,
     late_deletions: u64,
 }
 
-fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts) {
+fn play(
+    (plain, encrypted): &(Arc<InMemory>, Arc<InMemory>),
+    scenario: usize,
+    seed: u64,
+    counts: &mut Counts,
+) {
+    let origin = if SCENARIOS[scenario] == ROTATION { encrypted } else { plain };
     let damaged = match SCENARIOS[scenario] {
         DEAD_RUN => now(left_torn(origin)),
         HEALERS => now(torn(origin, &["t three", "t four"])),
@@ -345,6 +376,9 @@ fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts)
         }
         8 => vec![s.repair(0), s.repair(1), s.backup(2, &["three", "six"], &["c1"])],
         9 => vec![s.copy(0), s.prune(1, 1), s.backup(2, &["one"], &[]), s.delete(3), s.delete(4)],
+        10 => {
+            vec![s.rotate(0), s.backup(1, &["one", "five"], &["c1"]), s.rotate(2), s.read(3), s.prune(4, 1)]
+        }
         _ => vec![
             s.backup(0, &["one", "two"], &["c1"]),
             s.compact(1),
@@ -379,7 +413,8 @@ fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts)
     let after = world(seed ^ 0xffff_ffff);
     now(async {
         let store = s.store.inner.clone();
-        let vault = Vault::open_with(memory(store.clone()), after.environment.clone()).await.unwrap();
+        let vault =
+            Vault::open_with(memory(store.clone()), with_key(after.environment.clone())).await.unwrap();
         let healed = ended.iter().any(|e| matches!(e, Ended::With(Report::Healed)));
         if SCENARIOS[scenario] == HEALERS && !healed {
             // Nobody said so; the next one heals it.
@@ -400,6 +435,7 @@ fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts)
                 Ended::With(Report::Read) => counts.read += 1,
                 Ended::With(Report::Healed) => counts.healed += 1,
                 Ended::With(Report::Copied) => counts.copied += 1,
+                Ended::With(Report::Rotated) => counts.rotated += 1,
                 Ended::With(Report::Refused) => counts.refused += 1,
                 Ended::With(Report::Missed(e)) => panic!("seed {seed}: a reader under a hold: {e}"),
                 Ended::With(Report::Done) => {}
@@ -421,7 +457,9 @@ fn play(origin: &Arc<InMemory>, scenario: usize, seed: u64, counts: &mut Counts)
 const DEAD_RUN: &str = "backups of what a dead run left torn";
 const HEALERS: &str = "two repairs beside a backup of what they heal";
 
-const SCENARIOS: [&str; 11] = [
+const ROTATION: &str = "two rotations beside a backup, a restore and a prune";
+
+const SCENARIOS: [&str; 12] = [
     "two backups to one name",
     "a backup beside a prune",
     "a restore beside a backup and a prune",
@@ -432,18 +470,19 @@ const SCENARIOS: [&str; 11] = [
     DEAD_RUN,
     HEALERS,
     "a copy beside a prune and a backup",
+    ROTATION,
     "everybody at once",
 ];
 
 #[test]
 fn nothing_visible_is_lost_in_any_interleaving_of_rivals() {
     let seeds = if std::env::var_os("KEEPFAST_LONG").is_some() { 25_000 } else { 500 };
-    let origin = now(origin());
+    let origins = (now(origin(false)), now(origin(true)));
     let mut all = Counts::default();
     for (scenario, name) in SCENARIOS.iter().enumerate() {
         let mut counts = Counts::default();
         for seed in 0..seeds {
-            play(&origin, scenario, seed * SCENARIOS.len() as u64 + scenario as u64, &mut counts);
+            play(&origins, scenario, seed * SCENARIOS.len() as u64 + scenario as u64, &mut counts);
         }
         eprintln!("{name}: {counts:?}");
         all.interleavings += counts.interleavings;
@@ -452,10 +491,11 @@ fn nothing_visible_is_lost_in_any_interleaving_of_rivals() {
         all.read += counts.read;
         all.healed += counts.healed;
         all.copied += counts.copied;
+        all.rotated += counts.rotated;
         all.crashed += counts.crashed;
         all.late_deletions += counts.late_deletions;
     }
     eprintln!("in all: {} interleavings of {} operations, seeds from 0", all.interleavings, all.operations);
     assert!(all.committed > all.interleavings / 4 && all.crashed > 0 && all.late_deletions > 0, "{all:?}");
-    assert!(all.read > 0 && all.healed > 0 && all.copied > 0, "{all:?}");
+    assert!(all.read > 0 && all.healed > 0 && all.copied > 0 && all.rotated > 0, "{all:?}");
 }
