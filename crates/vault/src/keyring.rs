@@ -344,7 +344,11 @@ impl Vault {
         }
         for name in &names {
             // A place may answer and store nothing.
-            let found = self.target().get(name).await.map_err(|e| self.missing(e.into()))?;
+            let found = match self.target().get(name).await {
+                // A rival changed the keys meanwhile, and deletes what came before.
+                Err(e) if e.is_not_found() && self.has_newer_keys(before).await? => return Ok(false),
+                found => found.map_err(|e| self.missing(e.into()))?,
+            };
             if found != bytes {
                 let path = self.target().full(name);
                 return Err(VaultError::damaged(path, "it is not what was just written"));
@@ -363,6 +367,10 @@ impl Vault {
         self.keep_keys(KeyState::Open(step.keyring));
         self.delete_older_keys(generation).await;
         Ok(true)
+    }
+
+    async fn has_newer_keys(&self, than: u64) -> Result<bool> {
+        Ok(self.log().await?.keys().keys().next_back().is_some_and(|newest| *newest > than))
     }
 
     /// Deletes key files that the newest one replaces. Those who may not delete leave it to the next change.
