@@ -424,3 +424,23 @@ fn a_parquet_footer_that_states_more_than_it_holds_is_refused_before_memory_is_t
         "{error}"
     );
 }
+
+#[test]
+fn a_parquet_page_whose_header_is_not_one_is_refused_before_it_is_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let schema = sample::plain();
+    let mut exporter = Exporter::create(&path, &schema, &ExportOptions::default()).unwrap();
+    exporter.write(&sample::batch(&schema, 10, 1)).unwrap();
+    exporter.finish().unwrap();
+    let mut file = std::fs::read(&path).unwrap();
+    read(std::slice::from_ref(&path), ImportOptions::default()).unwrap();
+    // The first field of the first header, behind the file's four letters, becomes a list of 2^31 entries.
+    file[4..10].copy_from_slice(&[0x19, 0xfc, 0xff, 0xff, 0xff, 0xff]);
+    std::fs::write(&path, file).unwrap();
+    let error = read(&[path], ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(error, FilesError::Parquet { .. }) && error.to_string().contains("another kind"),
+        "{error}"
+    );
+}

@@ -28,7 +28,7 @@ pub use change::{ChangeWriter, change_digest, change_table, read_changes};
 pub use conform::{exact_field, with_exact};
 pub use encryption::{FileKeys, Protection, SegmentFile};
 pub use error::FormatError;
-pub use footer::{footer_fault, footer_length};
+pub use footer::{footer_fault, footer_length, page_length};
 pub use identity::{Domain, IdentityKey};
 pub use manifest::{Manifest, ManifestKind, SegmentEntry};
 pub use merge::{BagAdditions, BagMerger, RowMerger, merge_cells, merge_keyed};

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use keepfast_format::{WriterProfile, footer_fault, read_segment};
+use keepfast_format::{WriterProfile, footer_fault, page_length, read_segment};
 use keepfast_model::{ColumnType, ShardId};
 use support::*;
 
@@ -62,18 +62,18 @@ fn a_schema_that_states_more_children_than_it_has_or_nests_them_without_end_is_a
     assert_eq!(footer_fault(&chain(100)), None);
     // A list by another kind: the decoder would read it as a list all the same.
     let hidden = [BEFORE_ROW_GROUPS, &[0x15, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00]].concat();
-    refused(framed(&hidden), "a field of its footer is of another kind");
+    refused(framed(&hidden), "a field of its metadata is of another kind");
     // And one inside what claims to be bytes.
     let hidden = [&[0x18, 0x08, 0x39, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00][..], &[0x00; 8]].concat();
-    refused(framed(&hidden), "a field of its footer is of another kind");
+    refused(framed(&hidden), "a field of its metadata is of another kind");
 }
 
 #[test]
 fn footers_nested_without_end_or_cut_off_are_errors_and_real_ones_are_not() {
     let nested = [vec![0xac], vec![0x1c; 10_000], vec![0; 10_002]].concat();
-    assert_eq!(footer_fault(&framed(&nested)), Some("its footer is nested too deep"));
-    assert_eq!(footer_fault(&framed(&[0x15])), Some("its footer is cut off"));
-    assert_eq!(footer_fault(&framed(&[0x15, 0xff, 0xff])), Some("its footer is cut off"));
+    assert_eq!(footer_fault(&framed(&nested)), Some("its metadata is nested too deep"));
+    assert_eq!(footer_fault(&framed(&[0x15])), Some("its metadata is cut off"));
+    assert_eq!(footer_fault(&framed(&[0x15, 0xff, 0xff])), Some("its metadata is cut off"));
     assert_eq!(footer_fault(b"short"), None);
     let schema = schema_of(all_types().into_iter().map(|t| (t, true)).collect());
     let writer = writer(&schema, &WriterProfile::choose(&schema, &[], 8));
@@ -82,4 +82,30 @@ fn footers_nested_without_end_or_cut_off_are_errors_and_real_ones_are_not() {
     let id = writer.identity(&chunk).unwrap();
     let bytes = writer.encode(id, &ShardId("0".into()), &chunk).unwrap().bytes;
     assert_eq!(footer_fault(&bytes), None);
+}
+
+/// A data page of 7 bytes, whose header's own structure holds these bytes.
+fn page(inside: &[u8]) -> Vec<u8> {
+    [&[0x15, 0x00, 0x15, 0x0e, 0x15, 0x0e, 0x2c][..], inside, &[0x00, 0x00], &[0xaa; 7]].concat()
+}
+
+#[test]
+fn a_page_is_as_long_as_its_header_says_and_one_with_fields_of_other_kinds_has_no_length() {
+    // Values, three encodings, statistics: a greatest value of three bytes, and how many nulls.
+    let header =
+        [0x15, 0x04, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x1c, 0x18, 3, b'a', b'b', b'c', 0x26, 0x00, 0x00];
+    let whole = page(&header);
+    assert_eq!(page_length(&whole), Ok(Some(whole.len() as u64)));
+    let ends = whole.len() - 7;
+    assert_eq!(page_length(&whole[..ends]), Ok(Some(whole.len() as u64)));
+    assert!((0..ends).all(|cut| page_length(&whole[..cut]) == Ok(None)));
+    let refused =
+        |page: &[u8]| assert_eq!(page_length(page), Err("a field of its metadata is of another kind"));
+    // Where the number of values stands, a list; where a number of the header stands, one of 2^31 nothings.
+    refused(&page(&[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07]));
+    refused(&[0x19, 0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0x00]);
+    // A known field by a number that stands apart, which a decoder may not look for.
+    refused(&[0x05, 0x02, 0x00, 0x00]);
+    assert!(page_length(&page(&[0xf9, 0x11])).is_err(), "booleans in a list of a field that nobody knows");
+    assert!(page_length(&[0x00]).is_err(), "no length");
 }

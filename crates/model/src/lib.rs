@@ -19,6 +19,7 @@ pub mod name;
 pub mod parity;
 pub mod partition;
 pub mod point;
+pub mod random;
 pub mod retention;
 pub mod schema;
 

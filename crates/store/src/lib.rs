@@ -11,7 +11,6 @@ pub mod edit;
 pub mod error;
 pub mod faulty;
 pub mod load;
-pub mod random;
 mod row;
 pub mod sample;
 pub mod store;

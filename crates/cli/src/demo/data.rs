@@ -6,9 +6,9 @@ use arrow::array::{
     TimestampMicrosecondBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
+use keepfast_model::random::Random;
 use keepfast_model::{ColumnType, ModelError, RunId, TableName, TableSchema};
 use keepfast_store::load::LoadTable;
-use keepfast_store::random::Random;
 use keepfast_store::{LoadMode, LoadOptions, Store, StoreError};
 use std::ops::Range;
 use std::sync::Arc;

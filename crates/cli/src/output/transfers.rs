@@ -6,7 +6,7 @@ use super::table::{Grid, Side::Left, Side::Right};
 use crate::error::one_line;
 use crate::values::shown;
 use keepfast_engine::api::{BackupOutcome, BackupPlan, BackupReport, CopyReport, RestorePlan, RestoreReport};
-use keepfast_model::{Certificate, Coded, Cut, WriteMode};
+use keepfast_model::{Certificate, Coded, Cut, TableName, WriteMode};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -178,6 +178,13 @@ impl Report for BackupPlan {
     }
 }
 
+/// Columns that a restore fills with NULL.
+fn write_shredded(out: &mut dyn Write, columns: &[String], is: &str, table: &TableName) -> io::Result<()> {
+    columns.iter().try_for_each(|column| {
+        writeln!(out, "{} {is} NULL in all rows of {table}: its key was dropped", human::safe(column))
+    })
+}
+
 impl Report for RestoreReport {
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut grid =
@@ -195,14 +202,7 @@ impl Report for RestoreReport {
             for missing in &t.missing {
                 writeln!(out, "NOT restored of {}: {}", t.table, human::safe(missing))?;
             }
-            for column in &t.shredded {
-                writeln!(
-                    out,
-                    "{} is NULL in all rows of {}: its key was dropped",
-                    human::safe(column),
-                    t.table
-                )?;
-            }
+            write_shredded(out, &t.shredded, "is", &t.table)?;
         }
         writeln!(
             out,
@@ -241,14 +241,7 @@ impl Report for RestorePlan {
         }
         grid.write(out, "")?;
         for t in &self.tables {
-            for column in &t.shredded {
-                writeln!(
-                    out,
-                    "{} will be NULL in all rows of {}: its key was dropped",
-                    human::safe(column),
-                    t.to
-                )?;
-            }
+            write_shredded(out, &t.shredded, "will be", &t.to)?;
         }
         writeln!(
             out,

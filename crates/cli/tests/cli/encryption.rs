@@ -1,46 +1,19 @@
 //! Encrypted backups as a user makes them: what opens them, what is seen of them without, and that nothing secret is anywhere.
 
+use crate::planted::{PEOPLE, PHRASE, fails, holding, ok, with};
 use crate::run::{Folder, Run, files_under};
 use std::fmt::Write as _;
 
-const PHRASE: &str = "planted-passphrase-of-the-vault";
-
-/// A table whose rows, column and condition hold planted words.
+/// A table with planted words.
 fn planted() -> Folder {
     let folder = Folder::new();
-    folder.sql(
-        "CREATE TABLE people (id INT PRIMARY KEY, planted_column TEXT, city TEXT);
-         INSERT INTO people SELECT value, 'planted-value ' || value, 'city ' || (value % 7) FROM generate_series(1, 3000)",
-    );
+    folder.sql(PEOPLE);
     folder
 }
 
-/// Runs a command with a passphrase in its environment.
-fn with(folder: &Folder, phrase: &str, args: &[&str]) -> Run {
-    Run::of(folder.command(args).env("KEEPFAST_PASSPHRASE", phrase).output().unwrap())
-}
-
-#[track_caller]
-fn ok(folder: &Folder, args: &[&str]) -> String {
-    let run = with(folder, PHRASE, args);
-    assert_eq!(run.code, 0, "{args:?} gave {run:?}");
-    run.out
-}
-
-#[track_caller]
-fn fails(folder: &Folder, phrase: &str, args: &[&str], code: &str) {
-    let run = with(folder, phrase, args);
-    assert_eq!(run.code, 1, "{args:?} gave {run:?}");
-    assert!(run.err.contains(code), "{run:?}");
-    assert!(!run.err.contains(PHRASE) && !run.err.contains("planted-value"), "{run:?}");
-}
-
 /// Objects of the vault in which a word stands.
-fn holding(folder: &Folder, word: &str) -> Vec<String> {
-    let files = files_under(&folder.join("keepfast-data/vault"));
-    assert!(files.len() > 5);
-    let holds = |bytes: &[u8]| bytes.windows(word.len()).any(|w| w == word.as_bytes());
-    files.iter().filter(|f| holds(&std::fs::read(f).unwrap())).map(|f| f.display().to_string()).collect()
+fn in_vault(folder: &Folder, word: &str) -> Vec<String> {
+    holding(&folder.join("keepfast-data/vault"), &[word])
 }
 
 #[test]
@@ -95,7 +68,7 @@ fn nothing_planted_is_in_any_object_message_or_plan() {
     say(with(&folder, PHRASE, &["key", "rotate", "-vv"]));
     say(with(&folder, PHRASE, &["restore", "people", "--from", "b", "--dry-run", "-vv"]));
     for word in ["planted-value", "planted_column", "planted-literal", PHRASE, "city 3"] {
-        assert_eq!(holding(&folder, word), [] as [String; 0], "{word}");
+        assert_eq!(in_vault(&folder, word), [] as [String; 0], "{word}");
     }
     for word in ["planted-value", PHRASE] {
         assert!(!said.contains(word), "{word} in {said}");
@@ -112,8 +85,8 @@ fn nothing_planted_is_in_any_object_message_or_plan() {
 fn chosen_columns_are_secret_and_the_others_stay_open() {
     let folder = planted();
     ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "columns:planted_column"]);
-    assert_eq!(holding(&folder, "planted-value"), [] as [String; 0]);
-    assert!(!holding(&folder, "planted_column").is_empty(), "names of columns are open in this mode");
+    assert_eq!(in_vault(&folder, "planted-value"), [] as [String; 0]);
+    assert!(!in_vault(&folder, "planted_column").is_empty(), "names of columns are open in this mode");
     ok(&folder, &["verify", "b", "--level", "compare"]);
     let other = with(&folder, PHRASE, &["backup", "people", "--to", "b", "--encrypt", "none"]);
     assert!(other.code == 1 && other.err.contains("KF0617"), "{other:?}");
@@ -172,7 +145,7 @@ fn recipients_come_and_go_without_any_data_being_written_again() {
     fails(&folder, PHRASE, &["verify", "b"], "KF0241");
     folder.ok(&["verify", "b", "--identity", identity]);
     folder.ok(&["verify", "b", "--passphrase-file", "second.txt"]);
-    assert_eq!(holding(&folder, secret.trim_start_matches("AGE-SECRET-KEY-1")), [] as [String; 0]);
+    assert_eq!(in_vault(&folder, secret.trim_start_matches("AGE-SECRET-KEY-1")), [] as [String; 0]);
     let listed = folder.json(&["key", "list"]);
     let names: Vec<_> = listed["recipients"].as_array().unwrap().iter().map(|r| r["name"].clone()).collect();
     assert_eq!(names, ["recovery", "second"]);

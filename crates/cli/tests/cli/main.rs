@@ -8,6 +8,7 @@ mod help;
 mod interrupt;
 mod killed;
 mod pages;
+mod planted;
 mod real_input;
 mod repair;
 mod retention;

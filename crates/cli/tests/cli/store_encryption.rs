@@ -1,30 +1,10 @@
 //! Stores with keys as a user makes them: given keys in one command, used like any other, closed without them.
 
-use crate::run::{Folder, Run, files_under};
+use crate::planted::{PEOPLE, PHRASE, fails, holding, ok, with};
+use crate::run::{Folder, files_under};
 use std::path::Path;
 
-const PHRASE: &str = "planted-passphrase-of-the-store";
 const WORDS: [&str; 4] = ["planted-value", "planted_column", "city 3", PHRASE];
-
-fn with(folder: &Folder, phrase: &str, args: &[&str]) -> Run {
-    Run::of(folder.command(args).env("KEEPFAST_PASSPHRASE", phrase).output().unwrap())
-}
-
-#[track_caller]
-fn ok(folder: &Folder, args: &[&str]) -> String {
-    let run = with(folder, PHRASE, args);
-    assert_eq!(run.code, 0, "{args:?} gave {run:?}");
-    run.out
-}
-
-#[track_caller]
-fn fails(folder: &Folder, phrase: &str, args: &[&str], code: &str) -> String {
-    let run = with(folder, phrase, args);
-    assert_eq!(run.code, 1, "{args:?} gave {run:?}");
-    assert!(run.err.contains(code), "{run:?}");
-    assert!(!run.err.contains(PHRASE) && !run.err.contains("planted-value"), "{run:?}");
-    run.err
-}
 
 #[track_caller]
 fn counted(folder: &Folder, sql: &str, rows: u64) {
@@ -34,15 +14,8 @@ fn counted(folder: &Folder, sql: &str, rows: u64) {
 
 /// Files under a folder in which a planted word stands.
 fn open_words(folder: &Path) -> Vec<String> {
-    let files = files_under(folder);
-    assert!(files.len() > 5, "{files:?}");
-    let holds =
-        |bytes: &[u8]| WORDS.iter().any(|word| bytes.windows(word.len()).any(|w| w == word.as_bytes()));
-    files.iter().filter(|f| holds(&std::fs::read(f).unwrap())).map(|f| f.display().to_string()).collect()
+    holding(folder, &WORDS)
 }
-
-const PEOPLE: &str = "CREATE TABLE people (id INT PRIMARY KEY, planted_column TEXT, city TEXT);
-     INSERT INTO people SELECT value, 'planted-value ' || value, 'city ' || (value % 7) FROM generate_series(1, 3000)";
 
 #[test]
 fn a_store_is_given_keys_written_backed_up_lost_and_restored() {

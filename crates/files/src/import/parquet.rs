@@ -14,7 +14,7 @@ use crate::{SCHEMA_METADATA, exact};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field};
-use keepfast_format::{footer_fault, footer_length};
+use keepfast_format::{footer_fault, footer_length, page_length};
 use keepfast_model::{Column, ColumnType, ModelError, TableSchema, convert};
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -59,14 +59,19 @@ type Builder = ParquetRecordBatchReaderBuilder<File>;
 
 fn open(path: &Path) -> Result<(Builder, u64), FilesError> {
     let (mut file, bytes) = open_file(path)?;
-    let fault = footer_fault_of(&mut file, bytes).map_err(|source| FilesError::io("read", path, source))?;
-    if let Some(fault) = fault {
-        let reason = fault.to_owned();
-        return Err(FilesError::Parquet { place: Place::file(path), reason, source: None });
-    }
+    let refused = |fault: io::Result<Option<&'static str>>| match fault {
+        Ok(None) => Ok(()),
+        Ok(Some(fault)) => {
+            Err(FilesError::Parquet { place: Place::file(path), reason: fault.to_owned(), source: None })
+        }
+        Err(source) => Err(FilesError::io("read", path, source)),
+    };
+    refused(footer_fault_of(&mut file, bytes))?;
+    let mut pages = file.try_clone().map_err(|source| FilesError::io("read", path, source))?;
     // Parquet's own types decide; the Arrow schema that some writers embed adds nothing that tables have.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = readable(Place::file(path), || Builder::try_new_with_options(file, options))?;
+    refused(pages_fault_of(&mut pages, &builder, bytes))?;
     Ok((builder, bytes))
 }
 
@@ -84,6 +89,39 @@ fn footer_fault_of(file: &mut File, bytes: u64) -> io::Result<Option<&'static st
     file.take(bytes - start).read_to_end(&mut tail)?;
     file.rewind()?;
     Ok(footer_fault(&tail))
+}
+
+/// Longest header of a page, which holds the page's least and greatest value.
+const LONGEST_HEADER: u64 = 1 << 24;
+
+/// Why a page's header must not be given to the reader either. Pages that end early are left to it.
+fn pages_fault_of(file: &mut File, builder: &Builder, bytes: u64) -> io::Result<Option<&'static str>> {
+    let columns = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let mut left = bytes;
+    let mut header = vec![];
+    for column in columns {
+        let start = u64::try_from(column.dictionary_page_offset().unwrap_or(column.data_page_offset()));
+        let length = u64::try_from(column.compressed_size()).ok().filter(|length| *length <= left);
+        let (Ok(mut at), Some(length)) = (start, length) else {
+            return Ok(Some("a column lies outside the file or over others"));
+        };
+        left -= length;
+        let end = at.saturating_add(length);
+        let mut wanted = 1 << 12;
+        while at < end {
+            header.clear();
+            file.seek(SeekFrom::Start(at))?;
+            file.take(wanted.min(end - at)).read_to_end(&mut header)?;
+            match page_length(&header) {
+                Ok(Some(page)) => at = at.saturating_add(page),
+                Ok(None) if (header.len() as u64) < wanted => break,
+                Ok(None) if wanted >= LONGEST_HEADER => return Ok(Some("a page's header is too long")),
+                Ok(None) => wanted *= 8,
+                Err(fault) => return Ok(Some(fault)),
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// How many rows of the file take about so many bytes, going by its widest row group; at least one.

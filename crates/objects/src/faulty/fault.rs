@@ -3,6 +3,7 @@
 //! Every fault has a text form, so that a script can be printed with a failing test and replayed from there.
 
 use super::trace::Kind;
+use keepfast_model::random::Random;
 use std::fmt;
 use std::str::FromStr;
 
@@ -179,7 +180,7 @@ impl Script {
 
     /// This many faults of all kinds among the first operations, as the seed says.
     pub fn seeded(seed: u64, faults: usize, operations: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         (0..faults).fold(Self::none(), |script, _| {
             let fault = match Fault::ALL[random.below(Fault::ALL.len() as u64) as usize] {
                 Fault::PowerFails { .. } => Fault::PowerFails { seed: random.next() },
@@ -204,24 +205,6 @@ impl Script {
 
     pub(super) fn any(&self, which: impl Fn(Fault) -> bool) -> bool {
         self.lines.iter().any(|(_, fault)| which(*fault))
-    }
-}
-
-/// Numbers that follow from a seed alone (SplitMix64).
-#[derive(Clone, Debug)]
-pub(super) struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
     }
 }
 

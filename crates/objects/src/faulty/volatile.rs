@@ -3,8 +3,8 @@
 //! A deferred put and a delete are not durable before the next barrier. Until then a power failure may leave any state
 //! that the object had since the last barrier, and the newest bytes torn.
 
-use super::fault::Random;
 use bytes::Bytes;
+use keepfast_model::random::Random;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ impl Volatile {
 
     /// What each object is after a power failure. Its oldest state was durable and is whole.
     pub fn survivors(&mut self, seed: u64) -> Vec<(Path, Option<Bytes>)> {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         std::mem::take(&mut self.objects)
             .into_iter()
             .map(|(path, states)| {

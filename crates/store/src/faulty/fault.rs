@@ -1,7 +1,7 @@
 //! What can go wrong, and the script that says when.
 
-use crate::random::Random;
 use crate::{Result, StoreError};
+use keepfast_model::random::Random;
 use std::sync::{Mutex, PoisonError};
 
 /// One fault. Partitions, batches, rows and parts count from 0; rows and batches within their partition.

@@ -1,7 +1,7 @@
 //! The values themselves: edges first, then ordinary ones, and keys that never repeat.
 
 use super::EDGE_ROWS;
-use crate::random::Random;
+use keepfast_model::random::Random;
 use keepfast_model::{Column, ColumnType, TableSchema};
 
 /// One value before it has an Arrow form.

@@ -4,12 +4,13 @@
 //! whoever reported success has it; and a reader under a hold read everything. `KEEPFAST_LONG=1` runs fifty times as
 //! many seeds.
 
-use crate::common::schedule::{Dice, Ended, Scheduled, interleave, now};
+use crate::common::schedule::{Ended, Scheduled, interleave, now};
 use crate::common::*;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_keys::Credentials;
+use keepfast_model::random::Random;
 use keepfast_model::{Encryption, LogSeq, PointId, Record, RetentionPolicy, Selection, TableName};
 use keepfast_objects::Target;
 use keepfast_vault::{
@@ -93,7 +94,7 @@ type Actor<'a> = LocalBoxFuture<'a, Report>;
 impl Scene {
     /// A vault of its own for an actor: nothing but the store is shared.
     async fn open(&self, actor: u64) -> Vault {
-        let mut dice = Dice::new(self.seed.wrapping_mul(31).wrapping_add(actor));
+        let mut dice = Random::new(self.seed.wrapping_mul(31).wrapping_add(actor));
         let clock = Skewed { time: self.time.clone(), ahead: dice.below(SKEW) as i64 };
         let own = world(self.seed.wrapping_mul(64).wrapping_add(actor + 1)).environment;
         let environment = with_key(Environment { clock: Arc::new(clock), parallel: 3, ..own });
@@ -388,7 +389,7 @@ fn play(
             s.delete(5),
         ],
     };
-    let mut dice = Dice::new(seed);
+    let mut dice = Random::new(seed);
     let crashes = dice.one_in(2);
     let mut late = 0;
     let ended = interleave(&mut dice, actors, crashes, |dice| {

@@ -1,8 +1,8 @@
 //! What a random script is made of. Every step has a text form, so that a script can be replayed from what a failing
 //! test printed.
 
+use keepfast_model::random::Random;
 use keepfast_objects::faulty::Fault;
-use keepfast_store::random::Random;
 use std::fmt;
 use std::str::FromStr;
 

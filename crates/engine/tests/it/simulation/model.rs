@@ -8,9 +8,9 @@ use super::world::{RECIPIENTS, Rows, Running, World, digest, phrase, recipient};
 use keepfast_engine::EngineError;
 use keepfast_engine::api::{Mode, PruneRequest};
 use keepfast_keys::Credentials;
+use keepfast_model::random::Random;
 use keepfast_model::{BackupName, Digest, Encryption, LogSeq, RetentionPolicy, TableName};
 use keepfast_objects::faulty::Script;
-use keepfast_store::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of both tables; none where a table does not exist.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use futures::future::LocalBoxFuture;
 use futures::stream::{BoxStream, StreamExt};
 use futures::task::noop_waker;
+use keepfast_model::random::Random;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -19,32 +20,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-
-/// Random numbers that follow from a seed (SplitMix64).
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// Not ready the first time it is asked.
 struct Gate(bool);
@@ -87,7 +62,7 @@ impl Scheduled {
     }
 
     /// Lets one deletion of a stopped actor take effect; says whether there was one.
-    pub async fn late_deletion(&self, dice: &mut Dice) -> bool {
+    pub async fn late_deletion(&self, dice: &mut Random) -> bool {
         let path = {
             let sent = self.sent.lock().unwrap();
             let at = dice.below(sent.len() as u64) as usize;
@@ -191,10 +166,10 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// Lets actors take turns until all have ended. `between` runs between two turns.
 pub fn interleave<T>(
-    dice: &mut Dice,
+    dice: &mut Random,
     actors: Vec<LocalBoxFuture<'_, T>>,
     crashes: bool,
-    mut between: impl FnMut(&mut Dice),
+    mut between: impl FnMut(&mut Random),
 ) -> Vec<Ended<T>> {
     let waker = noop_waker();
     let mut ended: Vec<Option<Ended<T>>> = actors.iter().map(|_| None).collect();

@@ -33,6 +33,11 @@ impl Random {
         if end == 0 { 0 } else { self.next() % end }
     }
 
+    /// Whether one of so many, which comes up at random, did.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
     /// The next 128 bits.
     pub fn next_u128(&mut self) -> u128 {
         (u128::from(self.next()) << 64) | u128::from(self.next())

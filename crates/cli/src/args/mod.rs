@@ -3,14 +3,19 @@
 //! Everything here is checked before anything is opened; what is refused here ends with exit code 2. Value types
 //! (names, moments, sizes) are read by the crates that own them, so that SQL and the command line agree.
 
+mod choices;
+mod vaults;
+
+pub use choices::{CertifyArg, IfExistsArg, LevelArg, ModeArg, ShellArg, WorkersArg};
+pub use vaults::{CopyArgs, CopyEncryption, KeyOwnerArgs, KeyVerb, NewKeyArgs, VaultVerb};
+
 use crate::values::{Memory, PointSelector, RetainFor};
 use clap::builder::Styles;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use keepfast_engine::api;
 use keepfast_files::Format;
 use keepfast_model::{LockMode, TableName};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 /// Backs up tables, brings them back, and proves that they came back.
 #[derive(Debug, Parser)]
@@ -408,134 +413,6 @@ pub struct DropArgs {
     pub backup: String,
 }
 
-/// `vault …`
-#[derive(Debug, Subcommand)]
-pub enum VaultVerb {
-    /// Make a vault
-    Init {
-        /// Its URL or folder; DIR/vault where none is given
-        #[arg(value_name = "URL")]
-        url: Option<String>,
-    },
-    /// Show what a vault holds
-    Info {
-        /// Its URL or folder; DIR/vault where none is given
-        #[arg(value_name = "URL")]
-        url: Option<String>,
-    },
-    /// Copy a vault to another place, or bring an earlier copy up to date
-    Copy(CopyArgs),
-    /// Bring back deleted and replaced objects from the versions that the place keeps
-    Recover {
-        /// The vault's URL
-        #[arg(value_name = "URL")]
-        url: String,
-    },
-}
-
-/// `vault copy`
-#[derive(Debug, Args)]
-pub struct CopyArgs {
-    /// The vault's URL or folder
-    #[arg(value_name = "FROM")]
-    pub from: String,
-    /// An empty place, or an earlier copy
-    #[arg(value_name = "TO")]
-    pub to: String,
-    /// Who can open the copy, with an age public key, age1…; may be repeated. Without any, who can open the vault
-    #[arg(long, value_name = "[NAME=]PUBLIC_KEY")]
-    pub recipient: Vec<String>,
-    /// Who can open the copy, with the passphrase that a file holds; may be repeated
-    #[arg(long, value_name = "[NAME=]FILE")]
-    pub recipient_passphrase_file: Vec<String>,
-    /// Make another vault with the same restore points, encrypted anew
-    #[arg(long)]
-    pub reencrypt: bool,
-    /// How its tables are encrypted; each as it was where nothing is said
-    #[arg(long, value_name = "HOW", requires = "reencrypt")]
-    pub encrypt: Option<CopyEncryption>,
-}
-
-/// How tables of another vault are encrypted.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum CopyEncryption {
-    /// All of them whole
-    Full,
-    /// None of them
-    None,
-}
-
-/// `key …`
-#[derive(Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Add one who can open the vault or store; one without keys gets them
-    Add(NewKeyArgs),
-    /// Give the vault or store a new vault key; no data are written again
-    Rotate {
-        /// Whose keys
-        #[command(flatten)]
-        of: KeyOwnerArgs,
-    },
-    /// Remove one who can open the vault or store, with a new vault key
-    Remove {
-        /// The recipient's name
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// Whose keys
-        #[command(flatten)]
-        of: KeyOwnerArgs,
-    },
-    /// List those who can open the vault or store
-    List {
-        /// Whose keys
-        #[command(flatten)]
-        of: KeyOwnerArgs,
-    },
-    /// Drop the keys of a table or of a secret column: what they encrypted can never be read again
-    Shred {
-        /// The backup
-        #[arg(value_name = "BACKUP")]
-        backup: String,
-        /// The table
-        #[arg(value_name = "TABLE")]
-        table: TableName,
-        /// Only this column
-        #[arg(long, value_name = "COLUMN")]
-        column: Option<String>,
-    },
-}
-
-/// Whose keys are meant.
-#[derive(Debug, Args)]
-pub struct KeyOwnerArgs {
-    /// The vault; DIR/vault where none is given
-    #[arg(long, value_name = "URL", conflicts_with = "store")]
-    pub vault: Option<String>,
-    /// A store instead of a vault: its name in keepfast.toml, or its URL; DIR/store where neither is given
-    #[arg(long, value_name = "STORE", num_args = 0..=1, default_missing_value = "")]
-    pub store: Option<String>,
-}
-
-/// `key add`
-#[derive(Debug, Args)]
-pub struct NewKeyArgs {
-    /// The recipient's name; `passphrase`, `recovery` or the public key where none is given
-    #[arg(value_name = "NAME")]
-    pub name: Option<String>,
-    /// An age public key, age1…
-    #[arg(long, value_name = "PUBLIC_KEY")]
-    pub recipient: Option<String>,
-    /// Make a key pair and show its secret half, once
-    #[arg(long, conflicts_with = "recipient")]
-    pub recovery: bool,
-    /// A file that holds the new passphrase
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipient", "recovery"])]
-    pub new_passphrase_file: Option<PathBuf>,
-    /// Whose keys
-    #[command(flatten)]
-    pub of: KeyOwnerArgs,
-}
-
 /// How a file is written down.
 #[derive(Debug, Args)]
 pub struct FileArgs {
@@ -602,124 +479,4 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: ShellArg,
-}
-
-/// Shells with completions.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum ShellArg {
-    /// GNU Bash.
-    Bash,
-    /// Zsh.
-    Zsh,
-    /// Fish.
-    Fish,
-}
-
-/// `--mode`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum ModeArg {
-    /// Incremental where it is exact and worth it, else full
-    #[default]
-    Auto,
-    /// A new base
-    Full,
-    /// Changes only
-    Incremental,
-}
-
-impl From<ModeArg> for api::Mode {
-    fn from(arg: ModeArg) -> Self {
-        match arg {
-            ModeArg::Auto => Self::Auto,
-            ModeArg::Full => Self::Full,
-            ModeArg::Incremental => Self::Incremental,
-        }
-    }
-}
-
-/// `--certify`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum CertifyArg {
-    /// Sampled, rotating ranges; everything where the store has it for free
-    #[default]
-    Sample,
-    /// Everything
-    Full,
-}
-
-impl From<CertifyArg> for api::Certify {
-    fn from(arg: CertifyArg) -> Self {
-        match arg {
-            CertifyArg::Sample => Self::Sample,
-            CertifyArg::Full => Self::Full,
-        }
-    }
-}
-
-/// `--if-exists`
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum IfExistsArg {
-    /// Keep it under another name; undo brings it back
-    #[default]
-    Replace,
-    /// Refuse
-    Fail,
-    /// Put restored rows over its rows of equal key
-    Merge,
-}
-
-impl From<IfExistsArg> for api::IfExists {
-    fn from(arg: IfExistsArg) -> Self {
-        match arg {
-            IfExistsArg::Replace => Self::Replace,
-            IfExistsArg::Fail => Self::Fail,
-            IfExistsArg::Merge => Self::Merge,
-        }
-    }
-}
-
-/// `--level`
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LevelArg {
-    /// Every stored byte, record and key file of all points
-    Checksum,
-    /// Digests computed anew from the rows of vault and live table
-    Compare,
-    /// Row by row, naming keys and columns
-    Content,
-}
-
-impl From<LevelArg> for api::Level {
-    fn from(arg: LevelArg) -> Self {
-        match arg {
-            LevelArg::Checksum => Self::Checksum,
-            LevelArg::Compare => Self::Compare,
-            LevelArg::Content => Self::Content,
-        }
-    }
-}
-
-/// `--workers`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum WorkersArg {
-    /// In threads of this process.
-    #[default]
-    Threads,
-    /// Each in a process of its own, `keepfast worker`.
-    Processes,
-    /// Each by this program, which gets the arguments and the input of `keepfast worker`.
-    Program(PathBuf),
-}
-
-impl FromStr for WorkersArg {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "threads" => Ok(Self::Threads),
-            "processes" => Ok(Self::Processes),
-            path if path.contains('/') => Ok(Self::Program(path.into())),
-            _ => Err("it is `threads`, `processes`, or the path of a program, with a '/' in it"),
-        }
-    }
 }
