@@ -359,6 +359,15 @@ pub struct RestoreReport {
     pub verify_seconds: f64,
 }
 
+/// What was forgotten for good.
+#[derive(Clone, Debug)]
+pub struct ShredReport {
+    /// The backup.
+    pub backup: BackupName,
+    /// Other places of the same vault that this data folder knows of. What stands there still has the keys.
+    pub copies: Vec<String>,
+}
+
 /// One restored table.
 #[derive(Clone, Debug, Serialize)]
 pub struct RestoreTableReport {

@@ -53,14 +53,41 @@ impl Engine {
         Ok((!stands).then_some(known.seq))
     }
 
+    /// Remembers that a copy of a vault stands at a place, up to this record of it.
+    ///
+    /// # Errors
+    /// [`EngineError::State`] when the data folder cannot be written.
+    pub fn remember_copy(&self, vault: &Vault, url: &str, (seq, stored): (LogSeq, Hash256)) -> Result<()> {
+        self.keep_head_at(vault, url, seq, stored)
+    }
+
+    /// Other places at which this vault was seen from here.
+    pub(crate) fn known_copies(&self, vault: &Vault) -> Vec<String> {
+        let prefix = format!("{}-", head_name(vault));
+        let files = std::fs::read_dir(self.heads()).into_iter().flatten().flatten();
+        let ours = files.filter(|file| {
+            let name = file.file_name();
+            name.to_str().is_some_and(|name| name.starts_with(&prefix) && name.ends_with(".json"))
+        });
+        let heads = ours.filter_map(|file| serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok());
+        let mut places: Vec<String> = heads.map(|head: Head| head.vault).collect();
+        places.retain(|place| place != vault.url());
+        places.sort();
+        places
+    }
+
     fn keep_head(&self, vault: &Vault, seq: LogSeq, stored: Hash256) -> Result<()> {
-        let path = self.head_file(vault);
+        self.keep_head_at(vault, vault.url(), seq, stored)
+    }
+
+    fn keep_head_at(&self, vault: &Vault, url: &str, seq: LogSeq, stored: Hash256) -> Result<()> {
+        let path = self.head_file(vault, url);
         let failed = |source: std::io::Error| EngineError::State {
             what: "write",
             path: path.display().to_string(),
             source,
         };
-        let head = Head { vault: vault.url().to_owned(), seq, stored };
+        let head = Head { vault: url.to_owned(), seq, stored };
         let json = serde_json::to_vec_pretty(&head).map_err(|e| failed(e.into()))?;
         std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(failed)?;
         // Two commands at once write two files; the later name wins, and either is a head that was seen.
@@ -71,7 +98,7 @@ impl Engine {
 
     /// What was seen before; none for a vault that is new here. A file that cannot be read remembers nothing.
     fn known_head(&self, vault: &Vault) -> Option<Head> {
-        let path = self.head_file(vault);
+        let path = self.head_file(vault, vault.url());
         let unknown = |reason: String| {
             let (path, vault) = (path.display(), vault.url());
             self.options
@@ -86,14 +113,20 @@ impl Engine {
         }
     }
 
-    fn head_file(&self, vault: &Vault) -> PathBuf {
-        // The id comes from the vault, and must not choose a path.
-        let id = &vault.id().0;
-        let plain = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric());
-        let name = if plain { id.clone() } else { Hash256::of(id.as_bytes()).to_string() };
-        // A copy elsewhere has the same id, and may be behind.
-        let place = Hash256::of(vault.url().as_bytes()).to_string();
-        let file = format!("{name}-{}.json", &place[..16]);
-        self.options.data.join("state").join("heads").join(file)
+    /// A copy elsewhere has the same id, and may be behind.
+    fn head_file(&self, vault: &Vault, url: &str) -> PathBuf {
+        let place = Hash256::of(url.as_bytes()).to_string();
+        self.heads().join(format!("{}-{}.json", head_name(vault), &place[..16]))
     }
+
+    fn heads(&self) -> PathBuf {
+        self.options.data.join("state").join("heads")
+    }
+}
+
+/// What names of a vault's files begin with. The id comes from the vault, and must not choose a path.
+fn head_name(vault: &Vault) -> String {
+    let id = &vault.id().0;
+    let plain = !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    if plain { id.clone() } else { Hash256::of(id.as_bytes()).to_string() }
 }

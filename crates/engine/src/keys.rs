@@ -1,11 +1,12 @@
 //! Vaults as the verbs for keys need them, and the dropping of keys.
 
 use crate::Result;
+use crate::api::ShredReport;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::session::same_table;
 use keepfast_keys::KeyError;
-use keepfast_model::{BackupName, ColumnId, TableId, TableName};
+use keepfast_model::{ColumnId, TableId, TableName};
 use keepfast_vault::{Vault, VaultError};
 use std::collections::BTreeMap;
 
@@ -19,11 +20,11 @@ impl Engine {
     }
 
     /// Drops the keys of a table of a backup, in every selection, or of one of its secret columns. What they encrypted can
-    /// never be read again there. Returns the backup.
+    /// never be read again there.
     ///
     /// # Errors
     /// [`EngineError::Unknown`] for a table or column that no point has; [`KeyError::Shredded`] where there are no keys.
-    pub async fn shred(&self, backup: &str, table: &TableName, column: Option<&str>) -> Result<BackupName> {
+    pub async fn shred(&self, backup: &str, table: &TableName, column: Option<&str>) -> Result<ShredReport> {
         let found = self.find_backup(backup).await?;
         let in_store = TableName { store: None, ..table.clone() };
         let mut tables: BTreeMap<TableId, Option<ColumnId>> = BTreeMap::new();
@@ -57,7 +58,7 @@ impl Engine {
         }
         match refused {
             Some(e) if dropped == 0 => Err(e.into()),
-            _ => Ok(found.backup),
+            _ => Ok(ShredReport { copies: self.known_copies(&found.vault), backup: found.backup }),
         }
     }
 }

@@ -51,13 +51,19 @@ pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
                 Some(column) => format!("column '{column}' of table '{table}'"),
                 None => format!("table '{table}'"),
             };
+            let copies = match shredded.copies.as_slice() {
+                [] => "none is known here".to_owned(),
+                known => format!("here are known {}", known.join(", ")),
+            };
             let line = format!(
-                "the keys of {what} in {shredded} are gone: what they encrypted can never be read again there\n\
-                 copies of the vault that were made before still have the keys"
+                "the keys of {what} in {} are gone: what they encrypted can never be read again there\n\
+                 copies of the vault that were made before still have the keys; {copies}",
+                shredded.backup
             );
+            let backup = shredded.backup.to_string();
             app.out.line(
                 &line,
-                &json!({"backup": shredded.to_string(), "table": table.to_string(), "column": column}),
+                &json!({"backup": backup, "table": table.to_string(), "column": column, "copies": shredded.copies}),
             )?;
         }
     }

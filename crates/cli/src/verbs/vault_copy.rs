@@ -38,6 +38,9 @@ async fn copy(
     let options = CopyOptions { recipients: (!recipients.is_empty()).then_some(recipients) };
     let report = vault.copy_with(target, &options, &()).await?;
     let checked = vault.check_copy(target, &()).await?;
+    if let Some(head) = checked.head {
+        app.engine().remember_copy(vault, target.url(), head)?;
+    }
     let copied = Copied {
         from: vault.url().to_owned(),
         to: target.url().to_owned(),

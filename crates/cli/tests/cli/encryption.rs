@@ -182,6 +182,9 @@ fn a_copy_opens_for_its_own_recipients_and_one_that_is_encrypted_anew_with_other
     let refused =
         with(&folder, "", &[&["vault", "copy", "keepfast-data/vault", "elsewhere"][..], &theirs].concat());
     assert!(refused.code == 1 && refused.err.contains("KF0240"), "{refused:?}");
+    let shredded = crate::run::document(&ok(&folder, &["key", "shred", "b", "people", "--json"]));
+    let copies = shredded["copies"].as_array().unwrap();
+    assert!(copies.len() == 1 && copies[0].as_str().unwrap().ends_with("/copy"), "{shredded}");
 }
 
 #[test]
