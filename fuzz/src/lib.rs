@@ -46,8 +46,8 @@ impl Target {
 
 const MIB: usize = 1 << 20;
 
-/// Parquet's decoder makes room for what the header of a page states: two GiB at most, and a page at a time.
-const PAGES: usize = 2304 * MIB;
+/// Parquet's decoder makes room for what the header of a page states: 1,088 MiB at most, and a page at a time.
+const PAGES: usize = 1280 * MIB;
 
 /// All targets.
 pub const TARGETS: [Target; 10] = [

@@ -47,7 +47,7 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// A folder for what is built once for all runs, outside the clone: beside the builds of cargo, or in the user's cache.
+/// A folder for what is built once for all runs, outside the clone: beside the builds of cargo.
 pub fn cache_folder(release: &std::path::Path) -> std::path::PathBuf {
     release.join("../testbed")
 }

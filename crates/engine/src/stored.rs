@@ -11,7 +11,7 @@ use crate::progress::Work;
 use keepfast_model::{BackupName, ByteCount, Hash256, LogSeq};
 use keepfast_objects::Target;
 use keepfast_vault::{
-    CheckOptions, CheckReport, Damage, Environment, Lost, RepairReport, Vault, VaultError, layout,
+    Behind, CheckOptions, CheckReport, Damage, Environment, Lost, RepairReport, Vault, VaultError, layout,
 };
 
 impl Engine {
@@ -77,6 +77,7 @@ impl Engine {
             Err(_) if !report.damage.is_empty() => return Ok(()),
             Err(e) => return Err(e.into()),
         };
+        self.refresh_projections(&vault, &checked.behind, request.repair).await;
         if let Some((seq, hash)) = expect {
             let stands = log.lines().any(|line| line.seq == seq && line.stored == hash);
             report.damage.extend((!stands).then(|| rolled_back(&vault, seq)));
@@ -89,6 +90,25 @@ impl Engine {
             self.compare_head(&vault).await?;
         }
         Ok(())
+    }
+
+    /// Says which Delta logs do not show the newest base, or brings them there where a repair was asked for.
+    async fn refresh_projections(&self, vault: &Vault, behind: &[Behind], repair: bool) {
+        let note = |line: String| self.options.progress.note(&line);
+        if !repair {
+            for Behind { backup, table, .. } in behind {
+                note(format!(
+                    "the Delta log of '{table}' in {backup} does not show its newest base; `verify --repair` writes it"
+                ));
+            }
+            return;
+        }
+        match vault.project_behind(behind).await {
+            Ok(failed) => failed.into_iter().for_each(|(Behind { table, .. }, error)| {
+                note(format!("the Delta log of '{table}' was not written: {error}"));
+            }),
+            Err(error) => note(format!("Delta logs were not written: {error}")),
+        }
     }
 
     async fn check(&self, target: &Target) -> Result<CheckReport> {

@@ -177,7 +177,7 @@ impl Coded for FormatError {
                     .into()
             }
             Self::NewerFormat { .. } => "Use the newer keepfast that wrote it.".into(),
-            Self::Unsupported { .. } => "Leave the option out.".into(),
+            Self::Unsupported { .. } => "Leave it out.".into(),
             Self::DuplicateKey { .. } => {
                 "Remove one of the two rows, or declare a key that is unique, then back up again.".into()
             }

@@ -5,8 +5,10 @@
 use crate::Result;
 use crate::encryption::FileKeys;
 use crate::error::FormatError;
+use crate::footer::PAGE_MAX;
 use crate::identity::Domain;
 use crate::profile::{ColumnProfile, Encoding, WriterProfile};
+use crate::size::canonical_size;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use bytes::Bytes;
@@ -88,6 +90,11 @@ impl Layout {
         batches: &[RecordBatch],
         keys: Option<&FileKeys>,
     ) -> Result<Bytes> {
+        // A page holds at least a value, and a segment little more than its last row.
+        let bytes: u64 = batches.iter().map(|b| canonical_size(b, 0, b.num_rows())).sum();
+        if bytes > PAGE_MAX {
+            return Err(FormatError::Unsupported { what: format!("a row of about {} MiB", bytes >> 20) });
+        }
         let properties = match keys {
             Some(keys) => self
                 .properties

@@ -108,4 +108,11 @@ fn a_page_is_as_long_as_its_header_says_and_one_with_fields_of_other_kinds_has_n
     refused(&[0x05, 0x02, 0x00, 0x00]);
     assert!(page_length(&page(&[0xf9, 0x11])).is_err(), "booleans in a list of a field that nobody knows");
     assert!(page_length(&[0x00]).is_err(), "no length");
+    // Bytes before compression: 1 GiB and a little, and the most that a header can state.
+    assert_eq!(page_length(&[0x15, 0, 0x15, 0x80, 0x80, 0x80, 0x88, 0x08, 0x15, 2, 0]), Ok(Some(12)));
+    assert_eq!(
+        page_length(&[0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 2, 0]),
+        Err("a page states more values than a page can hold")
+    );
+    assert!(page_length(&[0x15, 0, 0x15, 0x01, 0x15, 2, 0]).is_err(), "fewer bytes than none");
 }

@@ -151,6 +151,12 @@ pub fn delta_log(table: &TableId) -> String {
     format!("{TABLES}/{table}/_delta_log")
 }
 
+/// Whether the path is in the Delta log of a table.
+pub fn is_delta(path: &str) -> bool {
+    let mut parts = path.split('/');
+    parts.next() == Some(TABLES) && parts.nth(1) == Some("_delta_log")
+}
+
 /// A run's folder.
 pub fn staging(run: &RunId) -> String {
     format!("{STAGING}/{run}")

@@ -34,7 +34,7 @@ mod read_back;
 mod salt;
 mod seal;
 
-pub use check::{CheckOptions, CheckReport, Damage, DamageKind, Progress};
+pub use check::{Behind, CheckOptions, CheckReport, Damage, DamageKind, Progress};
 pub use commit::{NewObject, Revalidate, StillNewest};
 pub use copy::{CopyOptions, CopyReport};
 pub use delta::DeltaVersion;

@@ -16,6 +16,10 @@ const DEEPEST: u32 = 64;
 /// Elements of a schema inside each other at most; a list of a list of a list has about ten.
 const SCHEMA_DEEPEST: usize = 128;
 
+/// Bytes of a page's values at most, before compression: the decoder makes room for what a page's header states. The longest value
+/// that stores hold has 1 GiB, and the rest of its page is small. Segments with more are never written.
+pub(crate) const PAGE_MAX: u64 = (1 << 30) + (64 << 20);
+
 /// Why a file's footer cannot be one; nothing when its lists are as long as they say.
 ///
 /// `tail` is the end of a file, with all of its footer; a file that states a longer footer is left to the decoder.
@@ -141,15 +145,21 @@ impl Walk<'_> {
 
     /// A page's header; gives the length of the page behind it.
     fn page(&mut self) -> Walked<u64> {
-        let mut stored = -1;
-        let length = |walk: &mut Self, number| {
-            if number == 3 {
-                stored = signed(walk.number()?);
+        let (mut values, mut stored) = (-1, -1);
+        let lengths = |walk: &mut Self, number| {
+            match number {
+                2 => values = signed(walk.number()?),
+                3 => stored = signed(walk.number()?),
+                _ => return Ok(false),
             }
-            Ok(number == 3)
+            Ok(true)
         };
-        self.fields(PAGE, length, DEEPEST)?;
-        u64::try_from(stored).map_err(|_| "a page states no length")
+        self.fields(PAGE, lengths, DEEPEST)?;
+        match (u64::try_from(values), u64::try_from(stored)) {
+            (Ok(values), _) if values > PAGE_MAX => Err("a page states more values than a page can hold"),
+            (Ok(_), Ok(stored)) => Ok(stored),
+            _ => Err("a page states no length"),
+        }
     }
 
     /// The elements of the schema, which stand in the order of a walk through their tree. The decoder makes room for the children

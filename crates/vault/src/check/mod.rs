@@ -6,8 +6,11 @@
 mod keys;
 mod needs;
 mod place;
+mod projection;
 mod report;
 
+pub use projection::Behind;
+pub(crate) use projection::Newest;
 pub use report::{CheckReport, Damage, DamageKind, Leftovers, Progress};
 
 use crate::error::VaultError;
@@ -70,6 +73,7 @@ impl Vault {
         }
         let needs = self.needs(&points, &mut report, progress).await?;
         self.check_objects(&log, needs, options, &mut report, progress).await?;
+        self.check_projections(&log, &points, &mut report).await?;
         self.forgive_pruned(&mut report).await;
         report.damage.sort_by(|a, b| a.path.cmp(&b.path));
         report.damage.dedup_by(|a, b| a.path == b.path && a.what == b.what);
@@ -146,13 +150,16 @@ impl Vault {
     }
 
     fn damaged_record(&self, log: &Log, fault: Fault) -> Damage {
-        // What the record itself says where its other copy can be read; otherwise it may concern anything after it.
-        let mut touched = Touched::default();
-        if let Some(point) = log.all_points().find(|p| p.seq() == fault.seq) {
-            touched.add_point(point);
-        } else if fault.fatal {
-            log.all_points().for_each(|p| touched.add_point(p));
-        }
+        // What the record itself says where its other copy can be read; one of keys, of a hold, or of what nobody can tell
+        // may concern anything.
+        let touched = match log.all_points().find(|p| p.seq() == fault.seq) {
+            Some(point) => {
+                let mut touched = Touched::default();
+                touched.add_point(point);
+                touched
+            }
+            None => Touched::all(log),
+        };
         let what =
             if fault.missing { DamageKind::Missing } else { DamageKind::Changed { detail: fault.reason } };
         touched.damage(fault.path, what)
@@ -250,7 +257,7 @@ impl Vault {
         for folder in [layout::MANIFESTS, layout::MANIFESTS_COPY, layout::TABLES] {
             let mut listing = self.target().list_stream(folder);
             while let Some(object) = listing.try_next().await? {
-                if !object.path.contains("/_delta_log/") {
+                if !layout::is_delta(&object.path) {
                     sizes.insert(object.path, object.bytes);
                 }
             }
@@ -284,7 +291,7 @@ enum Outcome {
 }
 
 /// What an object that cannot be read counts as. A place that does not answer at all is an error.
-fn unreadable(e: ObjectsError) -> Result<DamageKind> {
+pub(crate) fn unreadable(e: ObjectsError) -> Result<DamageKind> {
     match e {
         ObjectsError::NotFound { .. } => Ok(DamageKind::Missing),
         e @ (ObjectsError::Denied { .. }

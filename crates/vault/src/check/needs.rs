@@ -31,6 +31,10 @@ impl Touched {
         self.tables.extend(point.tables.iter().map(|t| t.name.clone()));
     }
 
+    pub(super) fn table(name: TableName, points: Points) -> Self {
+        Self { tables: BTreeSet::from([name]), points }
+    }
+
     fn add(&mut self, other: &Self) {
         self.tables.extend(other.tables.iter().cloned());
         self.points.extend(other.points.iter().cloned());

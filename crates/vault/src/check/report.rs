@@ -1,5 +1,6 @@
 //! What a check found.
 
+use super::Behind;
 use keepfast_model::{Hash256, LogSeq, PointId, TableName};
 use std::fmt;
 
@@ -117,6 +118,8 @@ pub struct CheckReport {
     pub orphans: Leftovers,
     /// Objects that wait to be deleted. Counted only when everything is checked.
     pub condemned: Leftovers,
+    /// Tables that outside readers of their Delta log see older, or not at all. No damage: nothing of the vault needs it.
+    pub behind: Vec<Behind>,
 }
 
 impl CheckReport {

@@ -9,6 +9,7 @@ mod files;
 mod gaps;
 mod keys;
 mod report;
+mod rest;
 
 pub use report::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 
@@ -156,10 +157,16 @@ impl Round<'_> {
         let files: BTreeSet<String> = self
             .damaged
             .keys()
-            .filter(|name| name.starts_with("tables/") && !self.healed.contains_key(*name))
+            .filter(|name| layout::is_content(name) && layout::table_of(name).is_some())
+            .filter(|name| !self.healed.contains_key(*name))
             .cloned()
             .collect();
-        if files.is_empty() { Ok(()) } else { self.heal_files(&references, files).await }
+        if !files.is_empty() {
+            self.heal_files(&references, files).await?;
+        }
+        self.heal_projections(&log).await;
+        self.heal_checkpoints(&log).await;
+        Ok(())
     }
 
     async fn heal_records(&mut self, theirs: &[LogLine]) -> Result<()> {

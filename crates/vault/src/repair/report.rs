@@ -14,8 +14,10 @@ pub enum HealedBy {
     Parity,
     /// Another place that holds the same vault.
     Vault(String),
-    /// What the log says: `keepfast.json` without any copy.
+    /// What the log says: `keepfast.json` without any copy, and checkpoints.
     Log,
+    /// The newest base of its table, of which a Delta log is written anew.
+    Base,
 }
 
 impl fmt::Display for HealedBy {
@@ -25,6 +27,7 @@ impl fmt::Display for HealedBy {
             Self::Parity => f.write_str("parity"),
             Self::Vault(url) => f.write_str(url),
             Self::Log => f.write_str("the log"),
+            Self::Base => f.write_str("its table's newest base"),
         }
     }
 }

@@ -108,6 +108,11 @@ async fn a_checkpoint_that_says_anything_else_than_the_log_is_not_believed_and_i
         let (log, _) = read(&store).await;
         assert_eq!(hashes(&log), hashes(&right), "{what}");
         assert_eq!(damaged(&store).await, [format!("memory:vault/{name}")], "{what}");
+        // A repair makes room for the one that is due.
+        let vault = Vault::open(memory(store.clone())).await.unwrap();
+        let report = vault.repair(None, &()).await.unwrap();
+        assert!(report.lost.is_empty() && report.healed.len() == 1, "{what}: {report:?}");
+        assert!(damaged(&store).await.is_empty() && numbers(&checkpoints(&store).await) == [MANY], "{what}");
     }
     for (what, bytes) in cases {
         let store = fork(&origin);

@@ -5,9 +5,10 @@
 
 use crate::common::world;
 use keepfast_format::{ManifestKind, SegmentEntry, read_segment};
+use keepfast_keys::Credentials;
 use keepfast_model::{Digest, RowHasher, TablePoint};
 use keepfast_objects::open_target;
-use keepfast_vault::{CheckOptions, Vault};
+use keepfast_vault::{CheckOptions, Environment, Vault};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,12 @@ use std::sync::Arc;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/vaults")
+}
+
+/// With the passphrase of the vaults that are encrypted.
+fn environment() -> Environment {
+    let credentials = Credentials::passphrase("passphrase of the fixtures");
+    Environment { credentials, ..world(1).environment }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -87,7 +94,7 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
             let folder = laid_out(&format, &fixture);
             let target = open_target(&folder.path().to_string_lossy()).unwrap();
             let report =
-                Vault::check_place(target.clone(), world(1).environment, &CheckOptions::default(), &()).await;
+                Vault::check_place(target.clone(), environment(), &CheckOptions::default(), &()).await;
             let report = report.unwrap();
             let root = target.url().to_owned();
             let mut found = String::new();
@@ -99,14 +106,16 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
                 None => writeln!(found, "no head").unwrap(),
             }
             // What the report does not name must be readable, where the vault can be opened at all.
-            match async { Vault::open(target).await?.log().await }.await {
+            match async { Vault::open_with(target, environment()).await?.log().await }.await {
                 Err(error) => {
                     writeln!(found, "cannot be opened: {}", error.to_string().replace(&root, "VAULT"))
                         .unwrap()
                 }
                 Ok(log) => {
-                    let vault =
-                        Vault::open(open_target(&folder.path().to_string_lossy()).unwrap()).await.unwrap();
+                    let target = open_target(&folder.path().to_string_lossy()).unwrap();
+                    let vault = Vault::open_with(target, environment()).await.unwrap();
+                    // Reads what tells whether there are keys.
+                    vault.log().await.unwrap();
                     for point in log.all_points() {
                         for table in &point.tables {
                             let touched = report
@@ -136,7 +145,7 @@ async fn vaults_of_every_format_and_damage_are_reported_as_ever_and_what_is_unda
             vaults += 1;
         }
     }
-    assert!(vaults >= 17, "{vaults}");
+    assert!(vaults >= 25, "{vaults}");
     eprintln!("{vaults} vaults, {tables} tables of points");
 }
 
@@ -149,7 +158,7 @@ async fn damage_of_fixtures_is_healed_from_the_healthy_vault() {
             let folder = laid_out(&format, &fixture);
             let target = open_target(&folder.path().to_string_lossy()).unwrap();
             let whole = open_target(&format.join("healthy").to_string_lossy()).unwrap();
-            let report = Vault::repair_place(target, world(1).environment, Some(&whole), &()).await;
+            let report = Vault::repair_place(target, environment(), Some(&whole), &()).await;
             let report = match report {
                 Ok(report) => report,
                 // A record of this vault that the healthy one does not have: nobody can tell which is right.

@@ -13,6 +13,7 @@ mod holds;
 mod lifecycle;
 mod log;
 mod no_lie;
+mod projection;
 mod prune;
 mod reencrypt;
 mod repair;

@@ -3,6 +3,7 @@
 
 pub mod schedule;
 pub mod spawn;
+pub mod ten_points;
 
 use bytes::Bytes;
 use futures::stream::StreamExt;
