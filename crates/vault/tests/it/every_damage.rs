@@ -204,7 +204,7 @@ async fn every_damage_to_a_vault_without_parity_is_found_and_named() {
         swaps += 1;
     }
     eprintln!(
-        "{} objects, 3 tables, 10 points, seed {SEED}: found {flips} flips, {cuts} cuts and extensions, {deletes} deletions, {replays} replays, {swaps} swaps",
+        "COUNT {flips} flipped bytes, {cuts} objects cut or extended, {deletes} objects deleted, {replays} replays, {swaps} swaps: found in {} objects, 3 tables, 10 points, seed {SEED}",
         contents.len()
     );
 }
@@ -264,7 +264,7 @@ async fn with_parity_every_damage_to_one_object_is_healed_byte_for_byte() {
         }
     }
     eprintln!(
-        "{} objects: {healed} damages healed byte for byte; {skipped} objects without a copy left out",
+        "COUNT {healed} damages healed: byte for byte, in {} objects; {skipped} without a copy left out",
         contents.len()
     );
 }
@@ -294,7 +294,7 @@ async fn with_parity_swapped_replayed_and_several_lost_objects_are_healed() {
         assert_healed(store, &contents, &format!("loss of {a} and a flip in {b}")).await;
         pairs += 1;
     }
-    eprintln!("seed {SEED}: {swaps} swaps and {pairs} losses of two objects healed byte for byte");
+    eprintln!("COUNT {} damages healed: {swaps} swaps and {pairs} losses of two, seed {SEED}", swaps + pairs);
 }
 
 #[tokio::test]
