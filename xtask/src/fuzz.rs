@@ -44,7 +44,7 @@ struct Plan {
 
 /// The options of `cargo xtask fuzz`.
 fn plan(options: &[&str]) -> Result<Plan, String> {
-    let long = std::env::var_os("KEEPFAST_LONG").is_some();
+    let long = std::env::var_os("KEEPFAST_LONG").is_some_and(|value| value == "1");
     let mut plan = Plan { seconds: if long { SECONDS_LONG } else { SECONDS }, targets: vec![] };
     let mut options = options.iter();
     while let Some(option) = options.next() {

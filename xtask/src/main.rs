@@ -17,6 +17,7 @@ mod python;
 mod source_tree;
 mod steps;
 mod tests_of_workspace;
+mod tried;
 mod workspace;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a step that did not run is shown as skipped with its reason; nothing is left out silently.
 
+use crate::tried::{Quiet, Tried};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,11 +28,13 @@ impl From<Result<String, String>> for Outcome {
 }
 
 /// Tests that a program reported in lines `test result: … N passed; N failed; N ignored`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tests {
     pub passed: u64,
     pub failed: u64,
     pub ignored: u64,
+    /// What they tried, as far as they said it.
+    pub tried: Tried,
 }
 
 impl Tests {
@@ -45,7 +48,12 @@ impl Tests {
                 .next()
                 .unwrap_or(0)
         };
-        Some(Self { passed: of("passed"), failed: of("failed"), ignored: of("ignored") })
+        Some(Self {
+            passed: of("passed"),
+            failed: of("failed"),
+            ignored: of("ignored"),
+            tried: Tried::default(),
+        })
     }
 
     /// One that ended early, since it lacked its data, and that its program counted as passed.
@@ -58,6 +66,7 @@ impl Tests {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.tried.add(other.tried);
     }
 }
 
@@ -104,6 +113,9 @@ impl Steps {
             };
             println!("{mark} {:>5} s  {name}: {}", took.as_secs(), detail.lines().next().unwrap_or_default());
         }
+        if !self.tests.tried.is_empty() {
+            println!("tried: {}", self.tests.tried);
+        }
         println!("{}", self.last_line());
     }
 
@@ -133,13 +145,17 @@ pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
     println!("   $ {}", shown(command));
     let mut counted = Tests::default();
     let mut skipped = 0;
+    let mut quiet = Quiet::default();
     let ended = command.stdout(Stdio::piped()).spawn().and_then(|mut child| {
         if let Some(stdout) = child.stdout.take() {
             let mut lines = BufReader::new(stdout);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line)? > 0 {
-                std::io::stdout().write_all(&line)?;
                 let text = String::from_utf8_lossy(&line);
+                if quiet.shows(&text) {
+                    std::io::stdout().write_all(&line)?;
+                }
+                counted.tried.count(&text);
                 skipped += u64::from(text.starts_with(SKIPPED));
                 if let Some(counts) = Tests::in_line(&text) {
                     counted.add(counts);
@@ -150,8 +166,8 @@ pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
         child.wait()
     });
     (0..skipped).for_each(|_| counted.skip());
+    let (passed, failed, ignored) = (counted.passed, counted.failed, counted.ignored);
     tests.add(counted);
-    let Tests { passed, failed, ignored } = counted;
     match ended {
         Err(why) => Outcome::Failed(format!("{} did not start: {why}", shown(command))),
         Ok(status) if !status.success() => Outcome::Failed(format!(
@@ -176,7 +192,10 @@ mod tests {
     #[test]
     fn a_result_line_is_counted_and_any_other_is_not() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.05s\n";
-        assert_eq!(Tests::in_line(line), Some(Tests { passed: 12, failed: 3, ignored: 1 }));
+        assert_eq!(
+            Tests::in_line(line),
+            Some(Tests { passed: 12, failed: 3, ignored: 1, tried: Tried::default() })
+        );
         assert_eq!(Tests::in_line("test a_test ... ok"), None);
     }
 
@@ -184,7 +203,7 @@ mod tests {
     fn the_last_line_sums_steps_and_tests_and_names_skipped_ones_only_when_there_are_some() {
         let mut steps = Steps::default();
         steps.step("one", |tests| {
-            tests.add(Tests { passed: 4, failed: 0, ignored: 0 });
+            tests.add(Tests { passed: 4, ..Tests::default() });
             Outcome::Passed("fine".into())
         });
         assert_eq!(steps.last_line(), "5 passed, 0 failed");
@@ -196,9 +215,9 @@ mod tests {
 
     #[test]
     fn a_test_that_lacked_its_data_counts_as_skipped_and_not_as_passed() {
-        let mut tests = Tests { passed: 3, failed: 0, ignored: 0 };
+        let mut tests = Tests { passed: 3, ..Tests::default() };
         tests.skip();
-        assert_eq!(tests, Tests { passed: 2, failed: 0, ignored: 1 });
+        assert_eq!(tests, Tests { passed: 2, ignored: 1, ..Tests::default() });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! All tests of all crates, with the servers that they need.
 
 use crate::steps::{Outcome, Steps, run_tests};
+use crate::tried::SHOW;
 use crate::workspace::Workspace;
 use keepfast_testbed::{Azurite, Minio, Missing, cache_folder};
 
@@ -12,6 +13,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
         server(steps, "an Azure server for the tests", "Azurite", || Azurite::start(&cache), Azurite::id);
     steps.step("tests of all crates", |tests| {
         let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        cargo.args(SHOW);
         cargo.envs(minio.iter().flat_map(Minio::environment));
         cargo.envs(azurite.iter().flat_map(Azurite::environment));
         run_tests(&mut cargo, tests)

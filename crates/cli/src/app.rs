@@ -6,9 +6,8 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::progress;
 use crate::stores::{Limits, Stores};
-use crate::values::RetainFor;
 use keepfast_config::{BackupConfig, Config};
-use keepfast_engine::api::{BackupDefaults, Require};
+use keepfast_engine::api::{BackupDefaults, Require, RetainTerms};
 use keepfast_engine::{Cancel, Engine, EngineOptions, Surroundings};
 use keepfast_keys::Credentials;
 use keepfast_vault::Environment;
@@ -102,12 +101,12 @@ impl App {
         })
     }
 
-    /// A program with the arguments that make this one a worker over the same data.
     /// What vaults are opened with.
     pub fn environment(&self) -> Environment {
         Environment { credentials: self.credentials.clone(), ..Environment::default() }
     }
 
+    /// A program with the arguments that make this one a worker over the same data.
     fn worker_command(&self, program: &Path) -> Vec<String> {
         let mut command = vec![program.to_string_lossy().into_owned(), "--data".into()];
         command.push(absolute(&self.global.data));
@@ -143,6 +142,6 @@ pub fn threads(global: &Global) -> usize {
 fn backup_defaults(config: &BackupConfig) -> BackupDefaults {
     BackupDefaults {
         require: config.require.map_or(Require::All, |n| Require::AtLeast(n.get())),
-        retain: config.retain_for.map(|time| RetainFor(time).with(config.retain_mode)),
+        retain: RetainTerms { time: config.retain_for, mode: Some(config.retain_mode) },
     }
 }

@@ -19,6 +19,7 @@ pub fn given(global: &Global) -> Result<Credentials, CliError> {
         credentials = credentials.with_passphrase(passphrase_of(path)?);
     }
     if let Some(text) = std::env::var(PASSPHRASE).ok().filter(|text| !text.is_empty()) {
+        protect_memory();
         credentials = credentials.with_passphrase(Passphrase::new(text));
     }
     for path in &global.identity {
@@ -48,6 +49,7 @@ pub fn passphrase_of(path: &Path) -> Result<Passphrase, CliError> {
 }
 
 fn read(path: &Path) -> Result<String, CliError> {
+    protect_memory();
     std::fs::read_to_string(path).map_err(|e| CliError::file("read the secret in", path, e))
 }
 
@@ -61,6 +63,7 @@ pub fn can_ask() -> bool {
 /// # Errors
 /// [`CliError::Stream`] when the terminal fails, wrong use when the two differ.
 pub fn ask(what: &str, new: bool) -> Result<Passphrase, CliError> {
+    protect_memory();
     let ask = |prompt: String| {
         rpassword::prompt_password(prompt)
             .map_err(|source| CliError::Stream { what: "read the passphrase from the terminal", source })
@@ -72,7 +75,8 @@ pub fn ask(what: &str, new: bool) -> Result<Passphrase, CliError> {
     Ok(first)
 }
 
-/// Keeps keys out of core files and from other processes of the same user. Where the system refuses, nothing is lost but this.
+/// Keeps keys out of core files and from other processes of the same user, from before the first secret is read or made
+/// until the process ends. Where the system refuses, nothing is lost but this.
 pub fn protect_memory() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });

@@ -64,9 +64,6 @@ fn ask_and_run_again(error: CliError) -> Result<Exit, CliError> {
 }
 
 fn run_with(cli: Cli, credentials: Credentials) -> Result<Exit, CliError> {
-    if !credentials.is_empty() {
-        credentials::protect_memory();
-    }
     let threads = app::threads(&cli.global);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)

@@ -1,6 +1,6 @@
 //! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
 
-use crate::credentials::{passphrase_of, protect_memory, with_identities};
+use crate::credentials::{passphrase_of, with_identities};
 use crate::error::CliError;
 use crate::values::shown;
 use async_trait::async_trait;
@@ -98,9 +98,6 @@ fn own(name: &str, store: &StoreConfig) -> Result<Credentials, EngineError> {
     }
     if let Some(path) = &store.identity {
         credentials = with_identities(credentials, path).map_err(refused)?;
-    }
-    if !credentials.is_empty() {
-        protect_memory();
     }
     Ok(credentials)
 }

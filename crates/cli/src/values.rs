@@ -1,8 +1,8 @@
 //! Values that arguments are read into: sizes, segment sizes, and the ways to name a restore point.
 
 use keepfast_engine::EngineError;
-use keepfast_engine::api::{AsOf, Retain};
-use keepfast_model::{LockMode, LogSeq, PointId};
+use keepfast_engine::api::AsOf;
+use keepfast_model::{LogSeq, PointId};
 use std::fmt;
 use std::str::FromStr;
 
@@ -56,16 +56,6 @@ pub fn moment(text: &str) -> Result<jiff::Timestamp, String> {
 /// How long a point stays locked; none inside means not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetainFor(pub Option<jiff::SignedDuration>);
-
-impl RetainFor {
-    /// As the engine takes it.
-    pub fn with(self, mode: LockMode) -> Retain {
-        match self.0 {
-            Some(time) => Retain::For { time, mode },
-            None => Retain::Nothing,
-        }
-    }
-}
 
 impl FromStr for RetainFor {
     type Err = String;

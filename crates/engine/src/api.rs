@@ -65,8 +65,8 @@ pub struct BackupRequest {
     pub parity: Option<ParityChoice>,
     /// How many of the targets must stand for the backup to have succeeded; none given means the default.
     pub require: Option<Require>,
-    /// How long what the point needs stays locked; none given means the default, and without one as before.
-    pub retain: Option<Retain>,
+    /// How long what the point needs stays locked; what is not said is the default, and without one as before.
+    pub retain: RetainTerms,
 }
 
 /// What holds for backups that do not say otherwise.
@@ -74,8 +74,8 @@ pub struct BackupRequest {
 pub struct BackupDefaults {
     /// How many of several targets must stand; of fewer targets all.
     pub require: Require,
-    /// How long what points need stays locked; none means as before.
-    pub retain: Option<Retain>,
+    /// How long what points need stays locked.
+    pub retain: RetainTerms,
 }
 
 impl BackupRequest {
@@ -279,8 +279,9 @@ pub enum IfExists {
     Merge,
 }
 
+pub use crate::retain::RetainTerms;
 pub use crate::retention::{Amount, HoldReport, KeptPoint, PruneReport, PruneRequest, RemovedPoint};
-pub use keepfast_vault::{AsOf, Retain};
+pub use keepfast_vault::AsOf;
 
 /// Asks for tables back.
 #[derive(Clone, Debug)]

@@ -85,8 +85,9 @@ impl Engine {
                 (run, cut)
             }
             None => {
+                let head = vault.log().await?.head().map(|(seq, _)| seq);
                 let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-                (Run::start(self, &vault, &fingerprint, cut.token()).await?, cut)
+                (Run::start(self, &vault, &fingerprint, cut.token(), head).await?, cut)
             }
         };
         let result = self.backup_at(request, place, source, &vault, &backup, &run, &cut, started).await;
@@ -114,7 +115,7 @@ impl Engine {
     /// The vault with the locks that were asked for. Beside a target that can lock, one of a kind that cannot goes
     /// without, and that is said.
     async fn retaining(&self, request: &BackupRequest, vault: Vault) -> Result<Vault> {
-        let Some(retain) = request.retain.or(self.options.defaults.retain) else { return Ok(vault) };
+        let Some(retain) = request.retain.over(self.options.defaults.retain)? else { return Ok(vault) };
         let elsewhere = |to: &String| {
             let place = Place::parse(to).ok();
             place.is_some_and(|p| self.can_lock(p.vault.as_deref()))

@@ -29,6 +29,7 @@ mod progress;
 mod resolve;
 mod restore;
 mod resume;
+mod retain;
 mod retention;
 mod run;
 mod session;

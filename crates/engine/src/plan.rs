@@ -244,6 +244,7 @@ impl Engine {
             destinations.push(destination);
         }
         check_segment_rows(request.segment_rows)?;
+        request.retain.over(self.options.defaults.retain)?;
         if request.required(&self.options.defaults) > destinations.len() {
             return Err(EngineError::Usage {
                 what: "require".into(),
@@ -273,7 +274,7 @@ impl Engine {
                 Err(e) => return Err(e),
             },
         };
-        let locking = match &vault {
+        let secrecy = match &vault {
             Some(vault) => vault.secrecy().await?,
             None => Secrecy::Plain,
         };
@@ -290,7 +291,7 @@ impl Engine {
                 None => None,
             };
             let encryption =
-                encryption::resolve(request.encrypt.as_deref(), name, &kept, newest.as_ref(), locking)?;
+                encryption::resolve(request.encrypt.as_deref(), name, &kept, newest.as_ref(), secrecy)?;
             let previous = match (newest, &vault) {
                 (Some(newest), Some(vault)) => usable(vault, newest).await?,
                 _ => None,

@@ -11,7 +11,7 @@ use crate::plan::check_segment_rows;
 use crate::point::{self, entries};
 use crate::progress::Work;
 use crate::resolve::StoreSpec;
-use crate::resume::{Loading, Verified, note_task};
+use crate::resume::{Given, Loading, Verified, note_task};
 use crate::session::same_table;
 use crate::shredded::Shredded;
 use crate::source::{LiveSource, TableSource};
@@ -269,19 +269,11 @@ impl Engine {
         loading: &Arc<Loading>,
         started: Instant,
     ) -> Result<RestoreReport> {
-        let mut missing = vec![vec![]; prepared.jobs.len()];
         let (published, verified, verify_seconds) = match &loading.published {
-            Some((published, verified)) => {
-                // What the one that was cut off left out is left out still, and must be said.
-                if request.skip_damaged {
-                    for (job, missing) in prepared.jobs.iter().zip(&mut missing) {
-                        *missing = self.undamaged(&prepared.vault, &job.from).await?.missing;
-                    }
-                }
-                (published.clone(), verified.clone(), 0.0)
-            }
+            // What is reported is what was published then: the vault may have been repaired or shredded since.
+            Some((published, verified)) => (published.clone(), verified.clone(), 0.0),
             None => {
-                let given = self.load_tables(request, prepared, loading, &mut missing).await?;
+                let given = self.load_tables(request, prepared, loading).await?;
                 let verifying = Instant::now();
                 let verified = self.verify_load(prepared, &loading.load, given).await?;
                 let verify_seconds = verifying.elapsed().as_secs_f64();
@@ -307,14 +299,15 @@ impl Engine {
         let tables = prepared
             .jobs
             .iter()
+            .zip(verified.given)
             .enumerate()
-            .map(|(i, job)| RestoreTableReport {
+            .map(|(i, (job, given))| RestoreTableReport {
                 table: job.to.clone(),
-                rows: verified.given[i].rows,
+                rows: given.digest.rows,
                 digest: verified.digests[i],
                 replaced: published.replaced.get(i).cloned().flatten(),
-                missing: std::mem::take(&mut missing[i]),
-                shredded: job.shredded.named.clone(),
+                missing: given.missing,
+                shredded: given.shredded,
             })
             .collect();
         Ok(RestoreReport {
@@ -332,27 +325,26 @@ impl Engine {
         request: &RestoreRequest,
         prepared: &Prepared,
         loading: &Arc<Loading>,
-        missing: &mut [Vec<String>],
-    ) -> Result<Vec<Digest>> {
+    ) -> Result<Vec<Given>> {
         let rows: u64 = prepared.jobs.iter().map(|j| j.from.digest.rows).sum();
         self.options.progress.stage("restore", Some(Work::Rows(rows)));
         let mut number = 0;
         let mut parts = vec![];
         let mut given = vec![];
-        for (job, missing) in prepared.jobs.iter().zip(missing) {
-            let (results, left_out) = self.load_table(request, prepared, loading, job, &mut number).await?;
+        for job in &prepared.jobs {
+            let (results, missing) = self.load_table(request, prepared, loading, job, &mut number).await?;
             let read = results.iter().fold(Digest::default(), |d, r| d.merge(r.read));
             // Of a shredded column nobody can compute the digest again.
             let same =
                 if job.shredded.any { read.rows == job.from.digest.rows } else { read == job.from.digest };
-            if left_out.is_empty() && !same {
+            if missing.is_empty() && !same {
                 return Err(EngineError::RestoreDiffers {
                     table: job.to.to_string(),
                     reason: format!("the point records {} and its rows give {read}", job.from.digest),
                 });
             }
-            *missing = left_out;
-            given.push(results.iter().fold(Digest::default(), |d, r| d.merge(r.given)));
+            let digest = results.iter().fold(Digest::default(), |d, r| d.merge(r.given));
+            given.push(Given { digest, missing, shredded: job.shredded.named.clone() });
             parts.push((job.to.clone(), results.into_iter().map(|r| r.part).collect()));
         }
         loading.load.finish(parts).await?;
@@ -444,9 +436,9 @@ impl Engine {
         &self,
         prepared: &Prepared,
         load: &Arc<dyn Load>,
-        given: Vec<Digest>,
+        given: Vec<Given>,
     ) -> Result<Verified> {
-        let rows: u64 = given.iter().map(|d| d.rows).sum();
+        let rows: u64 = given.iter().map(|g| g.digest.rows).sum();
         self.options.progress.stage("verify", Some(Work::Rows(rows)));
         let cut = load.open_cut().await?;
         let mut digests = vec![];
@@ -462,11 +454,11 @@ impl Engine {
             );
             let found = self.digest_source(&source).await?;
             // Merged tables hold other rows besides; their parts were compared as they were taken.
-            if job.mode != LoadMode::Merge && found != *given {
+            if job.mode != LoadMode::Merge && found != given.digest {
                 cut.release().await?;
                 return Err(EngineError::RestoreDiffers {
                     table: job.to.to_string(),
-                    reason: format!("{given} was given to the store and {found} was read back"),
+                    reason: format!("{} was given to the store and {found} was read back", given.digest),
                 });
             }
             digests.push(found);

@@ -33,11 +33,21 @@ struct Purpose {
     process: ProcessId,
 }
 
-/// What was read back before the publication.
+/// What a table was given, and what it was not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub digest: Digest,
+    /// Rows left out since what held them is damaged.
+    pub missing: Vec<String>,
+    /// Columns that are NULL since their keys were dropped.
+    pub shredded: Vec<String>,
+}
+
+/// What was read back before the publication, and what the report has to say of it whenever it is made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Verified {
-    /// What each table was given.
-    pub given: Vec<Digest>,
+    /// Each table's.
+    pub given: Vec<Given>,
     /// What each table holds.
     pub digests: Vec<Digest>,
     pub positions: Vec<ShardPosition>,
@@ -50,6 +60,8 @@ pub(crate) struct Loading {
     pub load: Arc<dyn Load>,
     /// Whether the store remembers it.
     pub remembered: bool,
+    /// How many processes had it before.
+    owner: usize,
     /// Results of finished tasks, by what they did.
     finished: HashMap<Hash256, LoadResult>,
     /// The publication, where it happened already.
@@ -90,13 +102,14 @@ impl Loading {
     /// Notes what was read back, before it is published.
     pub async fn note_verified(&self, verified: &Verified) -> Result<()> {
         if self.remembered {
-            self.load.note(VERIFIED, &json(verified)?).await?;
+            self.load.note(&format!("{VERIFIED}{}", self.owner), &json(verified)?).await?;
         }
         Ok(())
     }
 }
 
-const VERIFIED: &str = "verified";
+/// Each owner notes what it read back: the newest note is of what was published.
+const VERIFIED: &str = "verified-";
 const OWNER: &str = "owner-";
 const TASK: &str = "task-";
 
@@ -144,7 +157,7 @@ impl Engine {
         let process = self.options.surroundings.processes.this();
         let purpose = Purpose { restore: restore.to_owned(), run: run.clone(), modes, process };
         let remembered = load.remember(&json(&purpose)?).await?;
-        Ok(Loading { run, load, remembered, finished: HashMap::new(), published: None })
+        Ok(Loading { run, load, remembered, owner: 0, finished: HashMap::new(), published: None })
     }
 
     /// What becomes of one load that a process left: it is gone on with, removed, or stays.
@@ -173,12 +186,14 @@ impl Engine {
         let in_the_way = tables.iter().any(|t| left.targets.iter().any(|l| same_table(l, &t.target)));
         let now = self.options.surroundings.vault.clock.now();
         let superseded = in_the_way || purpose.restore == restore || now.duration_since(left.begun) > KEPT;
-        let verified = notes.get(VERIFIED).and_then(|v| Verified::deserialize(v).ok());
+        let newest = (0..=owners).rev().find_map(|owner| notes.get(&format!("{VERIFIED}{owner}")));
+        let verified = newest.and_then(|note| Verified::deserialize(note).ok());
         match (load.state().await?, verified) {
             (LoadState::Published(published), Some(verified)) if same => {
                 let run = purpose.run.clone();
                 let published = Some((published, verified));
-                Ok(Some(Loading { run, load, remembered: true, finished: HashMap::new(), published }))
+                let (owner, finished) = (owners, HashMap::new());
+                Ok(Some(Loading { run, load, remembered: true, owner, finished, published }))
             }
             (LoadState::Open, _) if same && purpose.modes == modes => {
                 let this = json(&self.options.surroundings.processes.this())?;
@@ -187,8 +202,8 @@ impl Engine {
                     return Ok(None);
                 }
                 let run = purpose.run.clone();
-                let finished = finished(&notes);
-                Ok(Some(Loading { run, load, remembered: true, finished, published: None }))
+                let (owner, finished) = (owners + 1, finished(&notes));
+                Ok(Some(Loading { run, load, remembered: true, owner, finished, published: None }))
             }
             (LoadState::Open, _) if superseded => {
                 load.abandon().await?;

@@ -10,6 +10,7 @@ use futures::future::LocalBoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::retention::Reason;
 use keepfast_model::{BackupName, ByteCount, LogSeq, PointId, RetentionPolicy};
+use keepfast_vault::check::Leftovers;
 use keepfast_vault::{Hold, HoldTerms, PruneOptions, PrunePlan, Retention, Vault, VaultError};
 use serde::Serialize;
 use std::time::Duration;
@@ -64,6 +65,12 @@ pub struct Amount {
     pub objects: u64,
     /// Their bytes.
     pub bytes: ByteCount,
+}
+
+impl From<Leftovers> for Amount {
+    fn from(l: Leftovers) -> Self {
+        Self { objects: l.objects, bytes: ByteCount(l.bytes) }
+    }
 }
 
 /// A point that stays.
@@ -123,8 +130,6 @@ fn planned(vault: &Vault, plan: &PrunePlan) -> PruneReport {
         objects: objects.len() as u64,
         bytes: objects.iter().map(|o| o.bytes).sum(),
     };
-    let leftovers =
-        |l: keepfast_vault::check::Leftovers| Amount { objects: l.objects, bytes: ByteCount(l.bytes) };
     PruneReport {
         vault: vault.url().to_owned(),
         backup: plan.retention.as_ref().map(|r| r.backup.clone()),
@@ -143,8 +148,8 @@ fn planned(vault: &Vault, plan: &PrunePlan) -> PruneReport {
         unneeded: amount(&plan.unneeded),
         orphans: amount(&plan.orphans),
         delete_after: None,
-        deleted: leftovers(plan.due),
-        waiting: leftovers(plan.waiting),
+        deleted: plan.due.into(),
+        waiting: plan.waiting.into(),
         record: None,
     }
 }
@@ -166,23 +171,39 @@ impl Engine {
                 report.dry_run = false;
                 report.record = done.record;
                 report.delete_after = done.delete_after;
-                report.removed.retain(|r| done.removed.contains(&r.point.seq));
-                if done.record.is_none() {
-                    (report.unneeded, report.orphans) = (Amount::default(), Amount::default());
+                (report.unneeded, report.orphans) = (done.unneeded.into(), done.orphans.into());
+                if report.removed.len() > done.removed.len() {
+                    self.stayed(&vault, &mut report, &done.removed).await?;
                 }
-                if options.grace <= SignedDuration::ZERO {
-                    report.deleted.objects += report.unneeded.objects + report.orphans.objects;
-                    report.deleted.bytes += report.unneeded.bytes + report.orphans.bytes;
-                }
-                if report.deleted.objects > 0 {
-                    vault.delete_condemned().await?;
-                }
+                let due = plan.due.objects > 0 || options.grace <= SignedDuration::ZERO;
+                report.deleted = if due { vault.give_back().await?.into() } else { Amount::default() };
                 vault.sweep_staging(STAGING_AGE).await?;
             }
             self.options.progress.finish();
             Ok(report)
         }
         .boxed_local()
+    }
+
+    /// Takes points that stay against the plan, since a rival holds them or made the policy keep them, out of what is
+    /// reported as removed.
+    async fn stayed(&self, vault: &Vault, report: &mut PruneReport, removed: &[LogSeq]) -> Result<()> {
+        let log = vault.log().await?;
+        let now = self.options.surroundings.vault.clock.now();
+        let (gone, stayed) =
+            std::mem::take(&mut report.removed).into_iter().partition(|r| removed.contains(&r.point.seq));
+        report.removed = gone;
+        let stayed: Vec<RemovedPoint> = stayed;
+        for RemovedPoint { point, cut } in stayed {
+            // A rival may have removed it, too.
+            if log.points(&point.backup).any(|p| p.seq() == point.seq) {
+                let holding = log.holds().filter(|h| h.in_force(now) && h.keeps(&point.backup, point.seq));
+                let holds = holding.map(|h| h.id.clone()).collect();
+                report.kept.push(KeptPoint { point, cut, reasons: vec![], holds });
+            }
+        }
+        report.kept.sort_by_key(|k| k.point.seq);
+        Ok(())
     }
 
     /// The vault, and what is to be thinned out in it.

@@ -34,7 +34,7 @@ struct Plan {
     #[serde(flatten)]
     process: ProcessId,
     started: jiff::Timestamp,
-    /// The newest record of the log when it was started.
+    /// The newest record of the log before its cut was opened.
     #[serde(default)]
     head: Option<LogSeq>,
 }
@@ -45,12 +45,14 @@ impl Run {
         &self.id
     }
 
-    /// Starts a run; where the cut can be read again, an interruption can be gone on with.
+    /// Starts a run; where the cut can be read again, an interruption can be gone on with. `head` is of before the cut:
+    /// a drop since then makes the cut the past.
     pub async fn start(
         engine: &Engine,
         vault: &Vault,
         fingerprint: &str,
         cut: Option<serde_json::Value>,
+        head: Option<LogSeq>,
     ) -> Result<Self> {
         let run = Self { id: vault.new_run()? };
         let plan = Plan {
@@ -58,7 +60,7 @@ impl Run {
             cut,
             process: engine.options.surroundings.processes.this(),
             started: engine.options.surroundings.vault.clock.now(),
-            head: vault.log().await?.head().map(|(seq, _)| seq),
+            head,
         };
         vault.put_plan(&run.id, &plan).await?;
         Ok(run)

@@ -8,8 +8,9 @@ use crate::Result;
 use crate::api::RestoreRequest;
 use crate::condition::Condition;
 use crate::engine::Engine;
+use crate::task::select;
 use keepfast_keys::KeyError;
-use keepfast_model::TablePoint;
+use keepfast_model::{ColumnId, TablePoint};
 use keepfast_store::LoadMode;
 use keepfast_vault::{Vault, VaultError};
 
@@ -40,11 +41,15 @@ impl Engine {
         if lost.is_empty() {
             return Ok((table, Shredded::default()));
         }
-        let asked =
-            |name: &String| request.selection.columns.as_ref().is_none_or(|chosen| chosen.contains(name));
-        let all: Vec<String> =
-            table.schema.columns.iter().filter(|c| lost.contains(&c.id)).map(|c| c.name.clone()).collect();
-        let named: Vec<String> = all.iter().filter(|name| asked(name)).cloned().collect();
+        // Names are found as the selection finds them; from there on only ids count.
+        let (_, chosen) = select(&table.schema, &request.selection)?;
+        let asked = |id: &ColumnId| chosen.as_ref().is_none_or(|chosen| chosen.contains(id));
+        let lost_names = |which: &dyn Fn(&ColumnId) -> bool| -> Vec<String> {
+            let columns = table.schema.columns.iter().filter(|c| lost.contains(&c.id) && which(&c.id));
+            columns.map(|c| c.name.clone()).collect()
+        };
+        let all = lost_names(&|_| true);
+        let named = lost_names(&asked);
         let refuse = |names: &[String]| {
             let what = format!("column '{}' of table '{}'", names.join("', '"), table.name);
             Err(VaultError::from(KeyError::Shredded { what }).into())

@@ -255,10 +255,7 @@ pub fn backup_request(backup: &sql::Backup) -> Result<BackupRequest> {
         segment_rows: options.segment_rows,
         parity: options.parity,
         require: options.require.map(|n| n.map_or(Require::All, |n| Require::AtLeast(n.get()))),
-        retain: options.retain_for.map(|time| match time {
-            Some(time) => Retain::For { time, mode: options.retain_mode.unwrap_or_default() },
-            None => Retain::Nothing,
-        }),
+        retain: RetainTerms { time: options.retain_for, mode: options.retain_mode },
     })
 }
 

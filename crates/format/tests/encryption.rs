@@ -164,7 +164,7 @@ fn no_byte_of_an_encrypted_file_can_be_changed_unseen() {
         }
     }
     // The frame's first magic is read by nobody, and lengths stand before modules that are found by the footer.
-    eprintln!("{} bytes changed, {harmless} of them without any effect", segment.bytes.len());
+    eprintln!("COUNT {} flipped bytes: {harmless} of them without any effect", segment.bytes.len());
     assert!(harmless < 64, "{harmless}");
 }
 

@@ -153,7 +153,7 @@ fn no_member_of_a_key_file_can_be_changed_moved_or_removed() {
     refused(&|json| json["recipients"][0]["salt"] = "00".repeat(16).into());
     refused(&|json| json["recipients"] = Value::Array(vec![]));
     refused(&|json| drop(json.as_object_mut().unwrap().remove("mac")));
-    eprintln!("{tried} changed key files were refused");
+    eprintln!("COUNT {tried} changed key files: refused");
 }
 
 /// Random bytes that repeat, so that a test knows every key.

@@ -15,8 +15,8 @@ use crate::exit::Exit;
 use crate::output::{human, rows};
 use damage::{Damage, largest_segment};
 use keepfast_engine::api::{
-    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, RestoreRequest, TableSet,
-    VerifyReport, VerifyRequest,
+    AsOf, BackupReport, BackupRequest, Certify, DiffRequest, IfExists, Level, Mode, RestoreRequest,
+    RetainTerms, TableSet, VerifyReport, VerifyRequest,
 };
 use keepfast_engine::{Outcome, StoreResolver, StoreSpec};
 use keepfast_model::{ProofKind, Selection, TableName, WriteMode};
@@ -274,7 +274,7 @@ impl Demo<'_> {
             segment_rows: None,
             parity: None,
             require: None,
-            retain: None,
+            retain: RetainTerms::default(),
         };
         let mut outcome = self.app.engine().backup(&request).await?;
         if let Some((_, error)) = outcome.failed.pop() {

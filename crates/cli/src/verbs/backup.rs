@@ -5,20 +5,9 @@ use crate::args::BackupArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{backup_json, statements::targets_exit};
-use crate::values::RetainFor;
-use keepfast_engine::api::{BackupRequest, TableSet};
+use keepfast_engine::api::{BackupRequest, RetainTerms, TableSet};
 
 pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
-    let config = app.config.backup;
-    let retain = match (args.retain_for, args.retain_mode) {
-        (None, None) => None,
-        (time, mode) => {
-            let time = time.or(config.retain_for.map(RetainFor)).ok_or_else(|| {
-                CliError::usage("--retain-mode says how firmly to lock; --retain-for says how long")
-            })?;
-            Some(time.with(mode.unwrap_or(config.retain_mode)))
-        }
-    };
     let request = BackupRequest {
         tables: args.database.map_or(TableSet::Tables(args.tables), TableSet::Database),
         to: args.to,
@@ -29,7 +18,7 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         segment_rows: args.segment_rows,
         parity: args.parity,
         require: args.require,
-        retain,
+        retain: RetainTerms { time: args.retain_for.map(|time| time.0), mode: args.retain_mode },
     };
     let engine = app.engine_with(args.workers, app.interrupt.current());
     if args.dry_run {

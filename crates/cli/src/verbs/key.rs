@@ -71,6 +71,8 @@ pub async fn run(app: &App, verb: KeyVerb) -> Result<Exit, CliError> {
 }
 
 async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
+    // The first recipient makes keys, whoever it is.
+    credentials::protect_memory();
     let owner = KeyOwner::open(app, &args.of).await?;
     let mut secret = None;
     let (usual, recipient) = if args.recovery {

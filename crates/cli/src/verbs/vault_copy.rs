@@ -97,6 +97,9 @@ async fn reencrypt(
 /// Those who are to open the copy, by name.
 fn recipients(args: &CopyArgs) -> Result<Vec<(String, NewRecipient)>, CliError> {
     let mut all = vec![];
+    if !args.recipient.is_empty() {
+        credentials::protect_memory();
+    }
     for text in &args.recipient {
         let (name, key) = text.split_once('=').unwrap_or((text, text));
         all.push((name.to_owned(), NewRecipient::PublicKey(key.to_owned())));

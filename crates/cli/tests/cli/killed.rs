@@ -188,11 +188,7 @@ fn kill_all(mut kills: Kills, victims: &[Victim], enough: u64) {
     }
     kills.folder.ok(&["restore", "big", "--from", &format!("{}@{}", kills.backup("b"), kills.number)]);
     assert_eq!(kills.sum(), kills.first);
-    eprintln!(
-        "{}: {killed} of {tried} commands were killed at work, in {:?}",
-        kills.vault,
-        started.elapsed()
-    );
+    eprintln!("COUNT {killed} kills: of {tried} commands in {}, in {:?}", kills.vault, started.elapsed());
     assert!(killed * 2 > tried, "{killed} of {tried}");
 }
 

@@ -7,6 +7,8 @@ mod files;
 mod help;
 mod interrupt;
 mod killed;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pages;
 mod planted;
 mod real_input;
@@ -14,6 +16,7 @@ mod repair;
 mod retention;
 mod run;
 mod s3;
+mod secrets;
 mod selection;
 mod seven;
 mod shell;

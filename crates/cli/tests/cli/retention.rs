@@ -1,6 +1,7 @@
 //! Prune, hold and release as a user types them.
 
-use crate::run::{Folder, assert_members, files_under};
+use crate::run::{Folder, Run, assert_members, files_under};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// With a backup of this many points, each with other rows.
@@ -116,20 +117,44 @@ fn wrong_policies_and_holds_are_refused() {
     assert_eq!(points(&folder), 1);
 }
 
-/// Backups, restores, compactions, prunes, checks and the like of one backup in processes of their own, for some seconds;
-/// with `KEEPFAST_LONG=1` for an hour.
+/// Numbers of a backup's points that are visible.
+fn visible(folder: &Folder, backup: &str) -> BTreeSet<u64> {
+    let listed = folder.json(&["list", backup]);
+    listed.as_array().unwrap().iter().map(|p| number(p["point"].as_str().unwrap())).collect()
+}
+
+fn number(point: &str) -> u64 {
+    point.rsplit_once('@').unwrap().1.parse().unwrap()
+}
+
+/// Backups, restores, compactions, prunes, checks and the like of one backup in processes of their own, and of another one
+/// that is held, for some seconds; with `KEEPFAST_LONG=1` for an hour.
 fn rival(folder: &Folder, more: &[&'static [&'static str]]) {
-    let time = Duration::from_secs(if std::env::var_os("KEEPFAST_LONG").is_some() { 3600 } else { 4 });
-    let usual: [&[&str]; 7] = [
-        &["backup", "example", "--to", "example_backup", "--mode", "full"],
-        &["backup", "example", "--to", "example_backup"],
+    let long = std::env::var_os("KEEPFAST_LONG").is_some_and(|value| value == "1");
+    let time = Duration::from_secs(if long { 3600 } else { 4 });
+    let usual: [&[&str]; 8] = [
+        &["backup", "example", "--to", "example_backup", "--mode", "full", "--json"],
+        &["backup", "example", "--to", "example_backup", "--json"],
         &["prune", "example_backup", "--keep-last", "2", "--grace", "2s"],
-        &["compact", "example_backup"],
+        &["compact", "example_backup", "--json"],
         &["verify", "example_backup"],
+        &["backup", "example", "--to", "held", "--mode", "full", "--json"],
         &["restore", "example", "--from", "example_backup", "--into", "back"],
         &["prune"],
     ];
     let commands = [&usual, more].concat();
+    let mut reported: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for backup in ["example_backup", "held"] {
+        folder.ok(&["backup", "example", "--to", backup]);
+        reported.insert(backup, visible(folder, backup));
+    }
+    folder.ok(&["hold", "held", "--reason", "audit"]);
+    let mut report = |args: &[&str], out: &str| {
+        let Some((_, points)) = reported.iter_mut().find(|(backup, _)| args.contains(backup)) else { return };
+        if args.contains(&"--json") {
+            points.insert(number(crate::run::document(out)["point"].as_str().unwrap()));
+        }
+    };
     let started = Instant::now();
     let (mut done, mut refused) = (0, 0);
     let mut turn = 0usize;
@@ -140,25 +165,46 @@ fn rival(folder: &Folder, more: &[&'static [&'static str]]) {
                 (args, folder.command(args).spawn().unwrap())
             })
             .collect();
-        for (args, child) in children {
-            let run = crate::run::Run::of(child.wait_with_output().unwrap());
-            match run.code {
-                0 => done += 1,
-                // Refused with a reason that a rival gives; run again it succeeds, or was done by the rival.
-                1 if ["KF0231", "KF0229", "KF0262", "KF0246", "KF0247"]
-                    .iter()
-                    .any(|code| run.err.contains(code)) =>
-                {
-                    refused += 1
-                }
-                _ => panic!("{args:?} gave {run:?}"),
+        let runs: Vec<_> =
+            children.into_iter().map(|(args, child)| (args, child.wait_with_output().unwrap())).collect();
+        for (args, output) in runs {
+            let run = Run::of(output);
+            if run.code == 0 {
+                done += 1;
+                report(args, &run.out);
+                continue;
+            }
+            // Refused with a reason that a rival gives.
+            let says = |run: &Run, codes: &[&str]| codes.iter().any(|code| run.err.contains(code));
+            let by_rival = says(&run, &["KF0231", "KF0229", "KF0262", "KF0246", "KF0247"]);
+            assert!(run.code == 1 && by_rival, "{args:?} gave {run:?}");
+            refused += 1;
+            // Alone it succeeds, or the rival did what it would do: a recipient is there, or gone.
+            let again = folder.run(args);
+            let over = args[0] == "key" && again.code == 1 && says(&again, &["KF0246", "KF0247"]);
+            assert!(again.code == 0 || over, "{args:?}, run again alone, gave {again:?}");
+            if again.code == 0 {
+                report(args, &again.out);
             }
         }
         turn += 1;
     }
-    eprintln!("{done} commands done and {refused} refused in {turn} rounds of three processes");
-    folder.ok(&["verify", "example_backup"]);
-    folder.ok(&["verify", "example_backup", "--level", "compare"]);
+    eprintln!(
+        "COUNT {done} commands among rivals: and {refused} refused at first, in {turn} rounds of three processes"
+    );
+    for backup in ["example_backup", "held"] {
+        folder.ok(&["verify", backup]);
+        folder.ok(&["verify", backup, "--level", "compare"]);
+    }
+    assert_eq!(
+        visible(folder, "held"),
+        reported["held"],
+        "what was reported and is held is there, and nothing else"
+    );
+    // Of what is thinned out, the newest point that was reported stays, and nothing stands that nobody reported.
+    let (seen, told) = (visible(folder, "example_backup"), &reported["example_backup"]);
+    assert_eq!(seen.last(), told.last(), "{seen:?} of {told:?}");
+    assert!(seen.is_subset(told), "{seen:?} of {told:?}");
     assert!(done > turn);
 }
 

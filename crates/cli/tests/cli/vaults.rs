@@ -115,6 +115,10 @@ fn a_backup_stands_when_as_many_targets_stand_as_are_required() {
         folder.fails(1, &["backup", "example", "--to", "here", "--retain-for", "30d"]).contains("KF0271")
     );
     folder.fails(2, &["backup", "example", "--to", "here", "--retain-for", "soon"]);
+    folder.fails(2, &["backup", "example", "--to", "here", "--retain-mode", "governance"]);
+    let firmly = "BACKUP TABLE example TO 'here' WITH (retain_mode = governance)";
+    folder.fails(2, &["sql", "-c", firmly]);
+    folder.fails(2, &["sql", "-c", &format!("EXPLAIN {firmly}")]);
 }
 
 #[test]

@@ -64,7 +64,7 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         encrypt: None,
         parity: None,
         require: None,
-        retain: None,
+        retain: RetainTerms::default(),
         segment_rows: None,
     };
     engine.backup(&request).await

@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use keepfast_engine::api::*;
 use keepfast_engine::{
-    Cancel, Engine, EngineError, EngineOptions, NoProgress, Result, StoreResolver, StoreSpec, Surroundings,
+    Cancel, Engine, EngineError, EngineOptions, NoProgress, Progress, Result, StoreResolver, StoreSpec,
+    Surroundings,
 };
 use keepfast_model::{Digest, RowHasher, Selection, TableName};
 use keepfast_store::{CutOptions, PlanOptions, ScanOptions, Store};
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -39,18 +41,23 @@ impl Harness {
     }
 
     pub fn in_folder(store: Arc<dyn Store>, folder: TempDir) -> Self {
-        let engine = Engine::new(EngineOptions {
-            data: folder.path().to_owned(),
-            stores: Arc::new(One(store.clone())),
+        let engine = Self::engine(store.clone(), folder.path(), Arc::new(NoProgress));
+        Self { engine, store, folder }
+    }
+
+    /// Another engine over a store in a folder.
+    pub fn engine(store: Arc<dyn Store>, folder: &Path, progress: Arc<dyn Progress>) -> Engine {
+        Engine::new(EngineOptions {
+            data: folder.to_owned(),
+            stores: Arc::new(One(store)),
             threads: 2,
             memory: 64 << 20,
             worker: None,
-            progress: Arc::new(NoProgress),
+            progress,
             cancel: Cancel::default(),
             surroundings: Surroundings::default(),
             defaults: BackupDefaults::default(),
-        });
-        Self { engine, store, folder }
+        })
     }
 
     pub async fn backup(&self, mode: Mode) -> Result<BackupReport> {
@@ -77,7 +84,7 @@ impl Harness {
             segment_rows: Some(256),
             parity: None,
             require: None,
-            retain: None,
+            retain: RetainTerms::default(),
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }

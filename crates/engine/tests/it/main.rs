@@ -6,4 +6,6 @@ mod copies;
 mod harness;
 mod no_lie;
 mod points;
+mod prune;
+mod retain;
 mod simulation;

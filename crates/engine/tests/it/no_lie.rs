@@ -1,14 +1,15 @@
 //! A source that loses, doubles, reorders or changes rows never gives a restore point.
 
 use crate::harness::{Harness, said};
-use keepfast_engine::EngineError;
 use keepfast_engine::api::Mode;
+use keepfast_engine::{EngineError, Progress, Work};
 use keepfast_model::{ProofKind, TableName};
-use keepfast_store::awkward::{AwkwardStore, Awkwardness};
+use keepfast_store::awkward::{AwkwardStore, Awkwardness, Snapshots};
 use keepfast_store::conformance::Write;
 use keepfast_store::faulty::{Fault, Faulty};
 use keepfast_store::sample;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn store(options: Awkwardness) -> Arc<AwkwardStore> {
     let store = Arc::new(AwkwardStore::new(options));
@@ -86,22 +87,122 @@ async fn a_certificate_says_no_more_than_what_the_store_itself_stated() {
     assert_eq!((table.certificate.kind, table.certificate.content_percent), (ProofKind::Source, 100));
 }
 
+fn change(inner: &AwkwardStore) {
+    inner.write(&TableName::bare("t"), &Write::Upsert(sample::rows(&sample::plain(), 0..100, 2))).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_incremental_backup_that_misses_a_change_does_not_stand_as_one() {
+    for fault in [
+        Fault::ChangeLost { change: 3 },
+        Fault::ChangeValueLost { change: 3 },
+        Fault::ChangesEndEarly { batch: 0 },
+    ] {
+        let inner = store(Awkwardness::default());
+        let faulty = Arc::new(Faulty::always(inner.clone(), [fault.clone()]));
+        let harness = Harness::new(faulty.clone());
+        harness.backup(Mode::Full).await.unwrap();
+        change(&inner);
+        let error = said(harness.backup(Mode::Incremental).await);
+        assert!(matches!(error, EngineError::NotIncremental { .. }), "{fault:?} gave {error}");
+        assert_eq!(harness.visible().await, 1, "{fault:?}");
+        // The automatic mode writes a new base instead, and that base is the table.
+        let report = harness.backup(Mode::Auto).await.unwrap();
+        assert_eq!(report.tables[0].digest, harness.live("t").await, "{fault:?}");
+        assert_eq!(report.tables[0].mode, keepfast_model::WriteMode::Full, "{fault:?}");
+        assert!(!faulty.fired().is_empty(), "{fault:?} never happened");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_comes_twice_counts_once_or_not_at_all() {
+    let fault = Fault::ChangeDoubled { change: 3 };
+    for schema in [sample::plain(), sample::bag()] {
+        let inner = Arc::new(AwkwardStore::new(Awkwardness::default()));
+        let name = TableName::bare("t");
+        inner.create_table(&name, &schema).unwrap();
+        inner.write(&name, &Write::Insert(sample::rows(&schema, 0..1000, 1))).unwrap();
+        let faulty = Arc::new(Faulty::always(inner.clone(), [fault.clone()]));
+        let harness = Harness::new(faulty.clone());
+        harness.backup(Mode::Full).await.unwrap();
+        inner.write(&name, &Write::Insert(sample::rows(&schema, 1000..1100, 2))).unwrap();
+        let error = said(harness.backup(Mode::Incremental).await);
+        assert!(matches!(error, EngineError::NotIncremental { .. }), "{error}");
+        assert!(!faulty.fired().is_empty(), "{fault:?} never happened");
+        assert_eq!(harness.visible().await, 1);
+        let report = harness.backup(Mode::Auto).await.unwrap();
+        assert_eq!(report.tables[0].digest, harness.live("t").await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_break_off_fail_the_backup_and_the_next_one_stands() {
     let inner = store(Awkwardness::default());
-    let faulty = Arc::new(Faulty::always(inner.clone(), [Fault::ChangeLost { change: 3 }]));
+    let faulty = Arc::new(Faulty::once(inner.clone(), [Fault::ChangesFail { batch: 0 }]));
     let harness = Harness::new(faulty.clone());
     harness.backup(Mode::Full).await.unwrap();
-    let name = TableName::bare("t");
-    inner.write(&name, &Write::Upsert(sample::rows(&sample::plain(), 0..100, 2))).unwrap();
-    let error = said(harness.backup(Mode::Incremental).await);
-    assert!(matches!(error, EngineError::NotIncremental { .. }), "{error}");
-    assert_eq!(harness.visible().await, 1);
-    // The automatic mode writes a new base instead, and that base is the table.
-    let report = harness.backup(Mode::Auto).await.unwrap();
+    change(&inner);
+    let error = said(harness.backup(Mode::Auto).await);
+    assert!(matches!(error, EngineError::Store(_)), "{error}");
+    assert_eq!((faulty.fired().len(), harness.visible().await), (1, 1));
+    let report = harness.backup(Mode::Incremental).await.unwrap();
     assert_eq!(report.tables[0].digest, harness.live("t").await);
-    assert_eq!(report.tables[0].mode, keepfast_model::WriteMode::Full);
-    assert!(!faulty.fired().is_empty());
+}
+
+/// Changes rows that have just been read.
+#[derive(Debug)]
+struct ChangesMeanwhile(Arc<AwkwardStore>, AtomicBool);
+
+impl Progress for ChangesMeanwhile {
+    fn stage(&self, _: &str, _: Option<Work>) {}
+    fn advance(&self, _: u64, _: u64) {
+        if !self.1.swap(true, Ordering::SeqCst) {
+            change(&self.0);
+        }
+    }
+    fn note(&self, _: &str) {}
+    fn finish(&self) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_that_is_closed_with_spoiled_changes_gives_no_point() {
+    for fault in [
+        Fault::ChangeLost { change: 0 },
+        Fault::ChangeValueLost { change: 0 },
+        Fault::ChangesEndEarly { batch: 0 },
+        Fault::ChangesFail { batch: 0 },
+    ] {
+        let snapshots = Snapshots::None { closed_by_log: true };
+        let inner = store(Awkwardness { snapshots, ..Awkwardness::default() });
+        let faulty = Arc::new(Faulty::always(inner.clone(), [fault.clone()]));
+        let mut harness = Harness::new(faulty.clone());
+        let meanwhile = Arc::new(ChangesMeanwhile(inner, AtomicBool::new(false)));
+        harness.engine = Harness::engine(faulty.clone(), harness.folder.path(), meanwhile);
+        let result = harness.backup(Mode::Full).await;
+        assert!(!faulty.fired().is_empty(), "{fault:?} never happened");
+        let error = said(result);
+        assert!(
+            matches!(error, EngineError::NotCertified { .. } | EngineError::Store(_)),
+            "{fault:?} gave {error}"
+        );
+        assert_eq!(harness.visible().await, 0, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_whose_answer_is_lost_stands_is_reported_and_can_be_undone() {
+    let inner = store(Awkwardness::default());
+    let faulty = Arc::new(Faulty::once(inner.clone(), [Fault::PublishAnswerLost]));
+    let harness = Harness::new(faulty.clone());
+    harness.backup(Mode::Full).await.unwrap();
+    let before = harness.live("t").await;
+    change(&inner);
+    let changed = harness.live("t").await;
+    let report = harness.restore("b", "t").await.unwrap();
+    assert_eq!(faulty.fired(), [Fault::PublishAnswerLost]);
+    assert_eq!((report.tables[0].digest, harness.live("t").await), (before, before));
+    harness.engine.undo(&report.restore).await.unwrap();
+    assert_eq!(harness.live("t").await, changed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,7 +93,7 @@ async fn the_same_backup_to_two_vaults_gives_a_result_for_each() {
         segment_rows: None,
         parity: None,
         require: None,
-        retain: None,
+        retain: RetainTerms::default(),
     };
     let outcome = harness.engine.backup(&request).await.unwrap();
     assert_eq!(outcome.reports.len(), 2);

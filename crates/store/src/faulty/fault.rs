@@ -84,6 +84,21 @@ pub enum Fault {
         /// The change, counted from 0.
         change: u64,
     },
+    /// Changes, or closing changes, give one twice.
+    ChangeDoubled {
+        /// The change, counted from 0.
+        change: u64,
+    },
+    /// A value that is no key is NULL in a change, or a closing change.
+    ChangeValueLost {
+        /// The change, counted from 0.
+        change: u64,
+    },
+    /// Changes, or closing changes, end before this batch as if they were complete.
+    ChangesEndEarly {
+        /// The batch.
+        batch: u32,
+    },
     /// The store's own proof states another checksum, where it states one.
     ProofWrong,
     /// Writing this part fails half-way.
@@ -125,6 +140,9 @@ impl Fault {
                 | Self::ValueMoved { .. }
                 | Self::ValueLost { .. }
                 | Self::ChangeLost { .. }
+                | Self::ChangeDoubled { .. }
+                | Self::ChangeValueLost { .. }
+                | Self::ChangesEndEarly { .. }
                 | Self::PartitionForgotten { .. }
                 | Self::PartitionDoubled { .. }
                 | Self::PartLosesRow { .. }

@@ -122,6 +122,14 @@ struct FaultyCut {
     store: String,
 }
 
+impl FaultyCut {
+    /// Names of the columns of a table's key.
+    async fn key_of(&self, table: &TableName) -> Result<Vec<String>> {
+        let schema = self.inner.table(table).await?.schema;
+        Ok(schema.key_names().into_iter().map(str::to_owned).collect())
+    }
+}
+
 #[async_trait]
 impl OpenCut for FaultyCut {
     fn cut(&self) -> Cut {
@@ -149,11 +157,11 @@ impl OpenCut for FaultyCut {
         Ok(partitions)
     }
     async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream> {
-        let schema = self.inner.table(&partition.table).await?.schema;
+        let key = self.key_of(&partition.table).await?;
         let scan = Scan {
             script: self.script.clone(),
             partition: partition.index,
-            key: schema.key_names().into_iter().map(str::to_owned).collect(),
+            key,
             given: self.given.clone(),
             store: self.store.clone(),
         };
@@ -163,11 +171,13 @@ impl OpenCut for FaultyCut {
         self.inner.needs_closing()
     }
     async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
+        let key = self.key_of(table).await?;
         let changes = self.inner.closing_changes(table).await?;
-        Ok(changes.map(|changes| batches::spoil_changes(self.script.clone(), changes)))
+        Ok(changes.map(|changes| batches::spoil_changes(self.script.clone(), key, changes)))
     }
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
-        Ok(batches::spoil_changes(self.script.clone(), self.inner.changes(table, from).await?))
+        let key = self.key_of(table).await?;
+        Ok(batches::spoil_changes(self.script.clone(), key, self.inner.changes(table, from).await?))
     }
     async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
         self.inner.changes_expected(table, from).await

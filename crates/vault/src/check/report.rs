@@ -101,6 +101,14 @@ pub struct Leftovers {
     pub bytes: u64,
 }
 
+impl Leftovers {
+    /// One more, of this stored size.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckReport {

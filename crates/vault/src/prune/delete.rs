@@ -3,6 +3,7 @@
 
 use super::reach::references;
 use crate::Result;
+use crate::check::Leftovers;
 use crate::layout;
 use crate::vault::Vault;
 use futures::stream::TryStreamExt;
@@ -21,11 +22,19 @@ impl Vault {
     /// Deletes condemned objects whose grace has passed. Returns how many there were.
     ///
     /// # Errors
-    /// [`crate::VaultError::Objects`]; otherwise as [`Self::log`].
+    /// As [`Self::give_back`].
     pub async fn delete_condemned(&self) -> Result<u64> {
+        Ok(self.give_back().await?.objects)
+    }
+
+    /// Deletes condemned objects whose grace has passed. Returns what that was.
+    ///
+    /// # Errors
+    /// [`crate::VaultError::Objects`]; otherwise as [`Self::log`].
+    pub async fn give_back(&self) -> Result<Leftovers> {
         let log = self.log().await?;
         if !log.condemns() {
-            return Ok(0);
+            return Ok(Leftovers::default());
         }
         let now = self.environment().clock.now();
         let (mut standing, mut tables) = (vec![], HashSet::new());
@@ -34,19 +43,22 @@ impl Vault {
             while let Some(object) = listing.try_next().await? {
                 if log.condemned_until(&object.path).is_some_and(|after| after <= now) {
                     tables.extend(layout::table_of(&object.path).map(str::to_owned));
-                    standing.push(object.path);
+                    standing.push(object);
                 }
             }
         }
         if standing.is_empty() {
-            return Ok(0);
+            return Ok(Leftovers::default());
         }
         // No commit names them; should a writer break that rule, its point must not pay for it.
         let mut all = references(log.all_points());
         let named: HashSet<String> = all.keys().map(|id| layout::manifest(*id)).collect();
         all.retain(|_, (_, table)| tables.contains(&table.0));
         let needed = self.reach(all).await?;
-        standing.retain(|path| !named.contains(path) && !needed.names(path));
-        self.delete_all(standing).await
+        standing.retain(|o| !named.contains(&o.path) && !needed.names(&o.path));
+        let mut given_back = Leftovers::default();
+        standing.iter().for_each(|o| given_back.add(o.bytes));
+        self.delete_all(standing.into_iter().map(|o| o.path).collect()).await?;
+        Ok(given_back)
     }
 }

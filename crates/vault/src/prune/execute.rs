@@ -5,6 +5,7 @@ use super::NAMES_A_RECORD;
 use super::plan::{PrunePlan, judge};
 use super::reach::references;
 use crate::Result;
+use crate::check::Leftovers;
 use crate::commit::Revalidate;
 use crate::error::VaultError;
 use crate::log::{Log, Point};
@@ -12,7 +13,7 @@ use crate::vault::Vault;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use keepfast_model::{LogSeq, Record};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 /// What a prune did.
@@ -24,6 +25,10 @@ pub struct PruneReport {
     pub removed: Vec<LogSeq>,
     /// Objects condemned.
     pub condemned: u64,
+    /// Those among them that only removed points need.
+    pub unneeded: Leftovers,
+    /// Those among them that no point ever named.
+    pub orphans: Leftovers,
     /// When they may be deleted.
     pub delete_after: Option<Timestamp>,
 }
@@ -109,6 +114,9 @@ impl Vault {
             return Ok(report);
         }
         self.refuse_without_delete().await?;
+        let unneeded: HashMap<&str, u64> =
+            plan.unneeded.iter().map(|o| (o.path.as_str(), o.bytes.0)).collect();
+        let orphans: HashMap<&str, u64> = plan.orphans.iter().map(|o| (o.path.as_str(), o.bytes.0)).collect();
         let names: Vec<&str> = plan.unneeded.iter().chain(&plan.orphans).map(|o| o.path.as_str()).collect();
         let mut parts: Vec<&[&str]> = names.chunks(NAMES_A_RECORD).collect();
         if parts.is_empty() {
@@ -128,6 +136,10 @@ impl Vault {
                 if let Record::Prune { points, condemned, delete_after } = record {
                     report.removed.extend(points);
                     report.condemned += condemned.len() as u64;
+                    for (known, sum) in [(&unneeded, &mut report.unneeded), (&orphans, &mut report.orphans)] {
+                        let sizes = condemned.iter().filter_map(|path| known.get(path.as_str()));
+                        sizes.for_each(|bytes| sum.add(*bytes));
+                    }
                     report.delete_after = Some(delete_after);
                 }
             }

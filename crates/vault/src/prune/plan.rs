@@ -215,8 +215,7 @@ impl Vault {
                 let bytes = ByteCount(object.bytes);
                 if let Some(after) = log.condemned_until(&object.path) {
                     let leftovers = if after <= now { &mut plan.due } else { &mut plan.waiting };
-                    leftovers.objects += 1;
-                    leftovers.bytes += object.bytes;
+                    leftovers.add(object.bytes);
                 } else if needed.covers(&object.path)
                     || layout::table_of(&object.path).is_some_and(|table| !judged(&TableId(table.to_owned())))
                 {

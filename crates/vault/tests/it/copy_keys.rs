@@ -145,7 +145,7 @@ async fn every_flipped_byte_of_a_copied_key_file_is_found_and_healed_from_its_ot
             }
         }
     }
-    eprintln!("{flipped} flipped bytes of {} in two copies", names[0]);
+    eprintln!("COUNT {flipped} flipped bytes: of {} in two copies", names[0]);
     assert!(flipped > 2_000, "{flipped}");
 }
 
@@ -480,6 +480,6 @@ async fn every_cut_of_a_copy_for_others_leaves_it_whole_or_no_vault_and_the_same
         eprintln!("{what}: {of_act} cuts at {}", clean.tally());
         cuts += of_act;
     }
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 500, "{cuts}");
 }

@@ -258,14 +258,14 @@ async fn cut(what: &str, origin: &Arc<InMemory>, acts: impl Iterator<Item = &Act
 async fn every_cut_of_every_act_leaves_earlier_points_whole_and_the_act_succeeds_again() {
     let acts = ACTS.iter().chain([&FIRST_KEYS]);
     let cuts = cut("plain", &origin(false).await, acts).await;
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 1_500, "{cuts}");
 }
 
 #[tokio::test]
 async fn every_cut_of_every_act_on_an_encrypted_vault_and_on_its_keys_does_no_harm_either() {
     let cuts = cut("encrypted", &origin(true).await, ACTS.iter().chain(KEY_ACTS)).await;
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 2_000, "{cuts}");
 }
 
@@ -297,7 +297,7 @@ async fn every_cut_of_making_a_vault_needs_no_step_by_hand() {
             assert!(vault.check(&CheckOptions::default(), &()).await.unwrap().is_whole(), "{said}");
         }
     }
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 50, "{cuts}");
 }
 
@@ -380,6 +380,6 @@ async fn power_that_fails_at_any_operation_of_a_backup_leaves_points_whole_with_
             cuts += 1;
         }
     }
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 50, "{cuts}");
 }

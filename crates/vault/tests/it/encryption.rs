@@ -240,7 +240,7 @@ async fn no_record_can_be_forged_changed_left_out_or_put_in_without_a_key() {
             tried += 1;
         }
     }
-    eprintln!("{tried} forged records were refused and found");
+    eprintln!("COUNT {tried} forged records: refused and found");
 }
 
 #[tokio::test]

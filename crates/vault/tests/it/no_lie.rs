@@ -205,7 +205,7 @@ async fn a_put_that_reports_success_and_stores_something_else_fails_the_backup()
             }
         }
     }
-    eprintln!("{tried} lies about puts");
+    eprintln!("COUNT {tried} lies about puts");
 }
 
 #[tokio::test]

@@ -349,7 +349,7 @@ async fn a_crash_at_any_operation_of_a_prune_leaves_what_stays_whole_and_a_rerun
             cuts += 1;
         }
     }
-    eprintln!("{cuts} cuts of a prune of {} operations", counted.operations());
+    eprintln!("COUNT {cuts} cuts: of a prune of {} operations", counted.operations());
 }
 
 #[tokio::test]

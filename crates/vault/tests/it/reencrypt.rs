@@ -496,7 +496,7 @@ async fn every_cut_leaves_whole_points_and_the_same_call_goes_on() {
         assert!(again_at_most <= files);
         cuts += of_act;
     }
-    eprintln!("{cuts} cuts");
+    eprintln!("COUNT {cuts} cuts");
     assert!(cuts > 500, "{cuts}");
 }
 

@@ -120,7 +120,7 @@ fn nothing_visible_and_nothing_held_is_ever_missed_in_any_order() {
         states += outcome.states;
         steps += outcome.steps;
     }
-    eprintln!("in all: {states} states, {steps} steps");
+    eprintln!("COUNT {states} states of the model, {steps} steps of the model");
 }
 
 /// Each protocol is wrong in one way; the search must find it in this world, and find this harm.

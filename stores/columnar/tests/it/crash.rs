@@ -156,7 +156,7 @@ async fn goes_wrong_everywhere_in(kind: Kind, what: &str, act: Act, faults: &[Fa
     if kind == Kind::Plain {
         assert!(!holding(&whole, WORDS).await.is_empty(), "the words are found where nothing is encrypted");
     }
-    eprintln!("{what}, {kind:?}: {} cuts, {untouched} left it undone, {done} done", untouched + done);
+    eprintln!("COUNT {} cuts: {what}, {kind:?}; {untouched} left it undone, {done} done", untouched + done);
     assert!(before == after || (done > 1 && untouched > 2), "{what}: {untouched} before, {done} after");
 }
 

@@ -144,7 +144,7 @@ async fn nothing_planted_is_in_any_object_wherever_the_writer_stops() {
         stops += 1;
     }
     assert!(stops > 100, "only {stops} calls");
-    eprintln!("{stops} stops, nothing planted in any object");
+    eprintln!("COUNT {stops} cuts: nothing planted in any object");
 }
 
 /// Bytes of this process's deleted files.
@@ -409,7 +409,7 @@ async fn a_change_of_keys_that_stops_anywhere_leaves_a_store_that_opens() {
             }
         }
     }
-    eprintln!("{stops:?} stops of giving, adding and rotating keys");
+    eprintln!("COUNT {} cuts: {stops:?} of giving, adding and rotating keys", stops.iter().sum::<i32>());
     assert!(stops.iter().all(|n| *n > 20), "{stops:?}");
 }
 
@@ -421,7 +421,7 @@ async fn every_changed_byte_is_an_error_or_changes_nothing() {
     cut.keep();
     drop(cut);
     let expected = content(&encrypted_over(&fresh)).await.unwrap();
-    let long = std::env::var_os("KEEPFAST_LONG").is_some();
+    let long = std::env::var_os("KEEPFAST_LONG").is_some_and(|value| value == "1");
     let (mut refused, mut same) = (0, 0);
     for (path, bytes) in all_objects(&fresh).await {
         let end = bytes.len();
@@ -440,7 +440,10 @@ async fn every_changed_byte_is_an_error_or_changes_nothing() {
         fresh.put(&path, bytes.into()).await.unwrap();
     }
     assert_eq!(content(&encrypted_over(&fresh)).await.unwrap(), expected);
-    eprintln!("{refused} changed bytes refused, {same} changed nothing that was read");
+    eprintln!(
+        "COUNT {} flipped bytes: {refused} refused, {same} changed nothing that was read",
+        refused + same
+    );
     assert!(refused > 1000 && same > 100, "{refused} {same}");
 }
 
@@ -469,7 +472,7 @@ async fn objects_in_each_others_place_are_refused() {
         }
         fresh.put(path, bytes.clone().into()).await.unwrap();
     }
-    eprintln!("{refused} exchanged objects refused, {same} were not read");
+    eprintln!("COUNT {} swaps: {refused} refused, {same} were not read", refused + same);
     assert!(refused > 100 && same > 100, "{refused} {same}");
 
     // A store without keys is put in its place, as far as a thief can: entries in clear, behind those that are sealed.

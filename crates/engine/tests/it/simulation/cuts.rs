@@ -280,7 +280,7 @@ async fn cut_all(origin: &World, commands: impl Iterator<Item = &Command>) -> us
         cuts += cut(command, origin).await;
         count += 1;
     }
-    eprintln!("{cuts} cuts over {count} commands");
+    eprintln!("COUNT {cuts} cuts: over {count} commands");
     cuts
 }
 

@@ -4,6 +4,7 @@
 
 mod actions;
 mod cuts;
+mod dropped;
 mod model;
 mod random;
 mod resuming;

@@ -39,7 +39,10 @@ async fn random_scripts_lose_nothing_that_was_reported_and_show_nothing_half_don
         all.lost += counts.lost;
         seeds += 1;
     }
-    eprintln!("{seeds} scripts from seed {first}: {all:?} in {:.1} s", started.elapsed().as_secs_f64());
+    eprintln!(
+        "COUNT {seeds} random scripts: from seed {first}, {all:?} in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     assert!(all.faults > seeds && all.points > seeds && all.restores > seeds / 2, "{all:?}");
     assert!(all.key_changes > seeds / 2 && all.lost > 0, "{all:?}");
 }

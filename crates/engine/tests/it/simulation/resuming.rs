@@ -2,8 +2,10 @@
 
 use super::world::{Running, World};
 use keepfast_engine::EngineError;
-use keepfast_engine::api::{Mode, RestoreReport};
+use keepfast_engine::api::{Mode, RestoreReport, RestoreRequest};
 use keepfast_objects::faulty::{Fault, Kind, Operation, Script, Tally};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 
 const TABLES: [&str; 3] = ["a", "b", "c"];
 
@@ -27,11 +29,16 @@ fn segments_read(running: &Running) -> u64 {
     Tally::of(&running.process.trace(), of_vault).get(Kind::Get).bytes
 }
 
+async fn restored(running: &Running, skip_damaged: bool) -> Result<RestoreReport, EngineError> {
+    let request = RestoreRequest { skip_damaged, ..running.restore_request("x", &TABLES, "") };
+    running.engine.restore(&request).await
+}
+
 /// The operation that commits a catalog entry, in a restore that nothing happens to.
-async fn commit_of_a_restore(world: &World) -> Operation {
+async fn commit_of_a_restore(world: &World, skip_damaged: bool) -> Operation {
     let world = world.fork();
     let clean = world.sound();
-    clean.restore("x", &TABLES, "").await.unwrap();
+    restored(&clean, skip_damaged).await.unwrap();
     let trace = clean.process.trace();
     trace.into_iter().rev().find(|o| o.kind == Kind::Put && o.path.starts_with("catalog/")).unwrap()
 }
@@ -40,11 +47,19 @@ async fn commit_of_a_restore(world: &World) -> Operation {
 ///
 /// Tasks run beside each other, so the number of that operation is not the same each time.
 async fn at_the_commit(origin: &World, fault: Fault) -> (World, Running, Result<RestoreReport, EngineError>) {
-    let usual = commit_of_a_restore(origin).await.number;
+    at_the_commit_of(origin, fault, false).await
+}
+
+async fn at_the_commit_of(
+    origin: &World,
+    fault: Fault,
+    skip_damaged: bool,
+) -> (World, Running, Result<RestoreReport, EngineError>) {
+    let usual = commit_of_a_restore(origin, skip_damaged).await.number;
     for number in (0..20).flat_map(|n| [usual + n, usual.saturating_sub(n)]) {
         let world = origin.fork();
         let running = world.start(Script::at(number, fault));
-        let answer = running.restore("x", &TABLES, "").await;
+        let answer = restored(&running, skip_damaged).await;
         let fired = running.process.fired();
         if fired.iter().any(|(o, _)| o.kind == Kind::Put && o.path.starts_with("catalog/")) {
             return (world, running, answer);
@@ -61,7 +76,7 @@ async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
     clean.restore("x", &TABLES, "").await.unwrap();
     let whole = segments_read(&clean);
     // It dies when everything is loaded, before anything is visible.
-    let commit = commit_of_a_restore(&origin).await;
+    let commit = commit_of_a_restore(&origin, false).await;
     let (world, _, answer) = at_the_commit(&origin, Fault::DiesBefore).await;
     assert!(answer.is_err());
     assert_eq!(world.sound().live("a").await.unwrap()[&1], "damaged");
@@ -138,4 +153,54 @@ async fn a_restore_beside_one_that_runs_begins_anew_and_removes_nothing_of_it() 
     // The same process asks again: its own load counts as under way.
     running.restore("x", &["a"], "").await.unwrap();
     assert_eq!(running.store_loads().await, 1, "the load of a running process was removed");
+}
+
+/// Damages a segment of table `a`; what heals it.
+async fn damaged(world: &World) -> (Path, PutPayload) {
+    let running = world.sound();
+    let vault = running.open_vault().await.unwrap();
+    let log = vault.log().await.unwrap();
+    let point = log.all_points().next().unwrap();
+    let table = point.tables.iter().find(|t| t.name.table == "a").unwrap();
+    let folder = format!("tables/{}/segments", table.id.0);
+    let mut names: Vec<_> = running.vault.list(&folder).await.unwrap().into_iter().map(|o| o.path).collect();
+    names.sort();
+    let path = Path::from(names.swap_remove(0));
+    let whole = world.vault.get(&path).await.unwrap().bytes().await.unwrap();
+    let mut bytes = whole.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    world.vault.put(&path, bytes.into()).await.unwrap();
+    (path, whole.into())
+}
+
+#[tokio::test]
+async fn what_a_published_restore_left_out_is_reported_also_after_the_vault_was_repaired() {
+    let origin = origin().await;
+    let (path, whole) = damaged(&origin).await;
+    let (world, _, answer) = at_the_commit_of(&origin, Fault::DiesAfter, true).await;
+    assert!(answer.is_err());
+    world.vault.put(&path, whole).await.unwrap();
+    let report = restored(&world.sound(), true).await.unwrap();
+    let rows = world.sound().live("a").await.unwrap().len();
+    assert!(rows < 400, "it was published without damaged rows");
+    assert_eq!(report.tables[0].rows, rows as u64);
+    assert_eq!(report.tables[0].missing.len(), 1, "{report:?}");
+    assert!(report.tables[1].missing.is_empty(), "{report:?}");
+}
+
+#[tokio::test]
+async fn what_a_dead_restore_would_have_left_out_is_not_said_of_the_one_that_went_on_with_it() {
+    let origin = origin().await;
+    let (path, whole) = damaged(&origin).await;
+    // Everything is loaded and read back, and nothing is visible.
+    let (repaired, _, answer) = at_the_commit_of(&origin, Fault::DiesBefore, true).await;
+    assert!(answer.is_err());
+    repaired.vault.put(&path, whole).await.unwrap();
+    // The one that goes on publishes, and nobody hears of it.
+    let (world, _, answer) = at_the_commit_of(&repaired, Fault::DiesAfter, true).await;
+    assert!(answer.is_err());
+    let report = restored(&world.sound(), true).await.unwrap();
+    assert_eq!(world.sound().live("a").await.unwrap().len(), 400);
+    assert!(report.tables.iter().all(|t| t.missing.is_empty() && t.rows == 400), "{report:?}");
 }

@@ -2,7 +2,7 @@
 
 use super::world::{Rows, Running, World};
 use keepfast_engine::EngineError;
-use keepfast_engine::api::Mode;
+use keepfast_engine::api::{IfExists, Mode};
 use keepfast_keys::KeyError;
 use keepfast_model::TableName;
 use keepfast_vault::VaultError;
@@ -45,6 +45,19 @@ async fn a_table_with_a_shredded_column_comes_back_without_that_column_only_wher
         let refused = running.restore(point, &["t"], "_rest").await.unwrap_err();
         assert!(is_shredded(&refused), "{refused}");
         assert_eq!(rows_back(&running, point).await, keys_of(rows), "{point}");
+    }
+    // However its name is typed, it is the same column.
+    for names in [["id", "V"], ["ID", "v"]] {
+        let mut typed = running.restore_request("x@4", &["t"], "_typed");
+        typed.selection.columns = Some(names.map(str::to_owned).to_vec());
+        let refused = running.engine.restore(&typed).await.unwrap_err();
+        assert!(is_shredded(&refused), "{names:?}: {refused}");
+        typed.skip_shredded = true;
+        let report = running.engine.restore(&typed).await.unwrap();
+        assert_eq!(report.tables[0].shredded, ["v"], "{names:?}");
+        typed.if_exists = IfExists::Merge;
+        let refused = running.engine.restore(&typed).await.unwrap_err();
+        assert!(is_shredded(&refused), "a merge would put NULL over values: {names:?}: {refused}");
     }
     // What needs the column is refused, whatever was said.
     let mut by_it = running.restore_request("x@4", &["t"], "_rest");

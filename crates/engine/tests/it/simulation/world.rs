@@ -94,7 +94,7 @@ impl Targets for Here {
 
 /// The newest process runs; all before it are gone.
 #[derive(Debug)]
-struct Newest {
+pub struct Newest {
     this: u32,
 }
 
@@ -171,6 +171,16 @@ impl World {
 
     /// Starts a process that goes wrong as the script says; those before it are gone.
     pub fn start(&self, script: Script) -> Running {
+        self.start_as(script, Cancel::default(), |newest| newest)
+    }
+
+    /// Starts a process that can be asked to stop, and that is known as `who` wraps it.
+    pub fn start_as<P: Processes + 'static>(
+        &self,
+        script: Script,
+        cancel: Cancel,
+        who: impl FnOnce(Newest) -> P,
+    ) -> Running {
         let this = self.started.fetch_add(1, Ordering::SeqCst);
         let process = Process::new(script);
         let options = Options { threads: 1, target_rows: 64, ..Options::default() };
@@ -184,7 +194,7 @@ impl World {
         let surroundings = Surroundings {
             targets: Arc::new(Here(vault.clone())),
             vault: environment.clone(),
-            processes: Arc::new(Newest { this }),
+            processes: Arc::new(who(Newest { this })),
         };
         let engine = Engine::new(EngineOptions {
             data: self.data.path().to_owned(),
@@ -193,7 +203,7 @@ impl World {
             memory: 16 << 20,
             worker: None,
             progress: Arc::new(NoProgress),
-            cancel: Cancel::default(),
+            cancel,
             surroundings,
             defaults: BackupDefaults::default(),
         });
@@ -317,7 +327,7 @@ impl Running {
             segment_rows: Some(64),
             parity: None,
             require: None,
-            retain: None,
+            retain: RetainTerms::default(),
         };
         Ok(self.engine.backup(&request).await?.reports.remove(0))
     }

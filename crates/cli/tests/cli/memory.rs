@@ -1,0 +1,88 @@
+//! Memory follows `--memory` and the number of threads, and not the rows of a table or the width of a row.
+//!
+//! The peak of a process is what the system says of it until it ends.
+
+use crate::run::{Folder, Run};
+use std::process::Child;
+use std::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// The most memory that a process has held so far, in bytes.
+fn peak_so_far(child: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// The peak of a command that must succeed with little memory.
+fn peak(folder: &Folder, args: &[&str]) -> u64 {
+    let bounded = [args, &["--memory", "32MiB", "--threads", "2", "--json"][..]].concat();
+    let mut child = folder.command(&bounded).spawn().unwrap();
+    let mut peak = 0;
+    // What it says is short; it waits for nobody to read it.
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(peak_so_far(&child).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 0, "{args:?} gave {run:?}");
+    assert!(peak > MIB, "{args:?} was not seen");
+    peak
+}
+
+/// Peaks of a whole life over a table that this query gives.
+fn life(rows: &str, change: &str) -> Vec<(&'static str, u64)> {
+    let folder = Folder::new();
+    folder.sql(&format!("CREATE TABLE t (id BIGINT PRIMARY KEY, v TEXT); INSERT INTO t {rows}"));
+    let mut peaks = vec![("backup", peak(&folder, &["backup", "t", "--to", "b"]))];
+    folder.sql(change);
+    let more: [(&str, &[&str]); 5] = [
+        ("incremental", &["backup", "t", "--to", "b", "--mode", "incremental"]),
+        ("verify", &["verify", "b", "--level", "compare"]),
+        ("restore", &["restore", "t", "--from", "b", "--into", "back"]),
+        ("compact", &["compact", "b"]),
+        ("prune", &["prune", "b", "--keep-last", "1", "--grace", "0s"]),
+    ];
+    peaks.extend(more.map(|(name, args)| (name, peak(&folder, args))));
+    peaks
+}
+
+/// Eight times as many rows may take a little more: lists of segments, and what an allocator keeps.
+#[track_caller]
+fn assert_bounded(few: &[(&str, u64)], many: &[(&str, u64)], bound: u64) {
+    for ((name, few), (_, many)) in few.iter().zip(many) {
+        println!("{name}: {} MiB, of eight times as many rows {} MiB", few / MIB, many / MIB);
+    }
+    for ((name, few), (_, many)) in few.iter().zip(many) {
+        assert!(*many < bound, "{name} took {} MiB", many / MIB);
+        assert!(
+            *many < few + few / 2,
+            "{name} took {} MiB, of an eighth of the rows {}",
+            many / MIB,
+            few / MIB
+        );
+    }
+}
+
+#[test]
+fn eight_times_as_many_rows_take_no_more_memory() {
+    let of = |rows: u64| {
+        life(
+            &format!("SELECT value, md5(CAST(value AS TEXT)) FROM generate_series(1, {rows})"),
+            "UPDATE t SET v = 'changed' WHERE id % 50 = 0",
+        )
+    };
+    assert_bounded(&of(200_000), &of(1_600_000), 384 * MIB);
+}
+
+#[test]
+fn eight_times_as_many_wide_rows_take_no_more_memory() {
+    let of = |rows: u64| {
+        life(
+            &format!("SELECT value, repeat(md5(CAST(value AS TEXT)), 4000) FROM generate_series(1, {rows})"),
+            "UPDATE t SET v = 'changed' WHERE id % 50 = 0",
+        )
+    };
+    assert_bounded(&of(400), &of(3_200), 384 * MIB);
+}
