@@ -7,6 +7,7 @@
 use crate::catalog::{Catalog, Condemned, CondemnedRef};
 use crate::cut::Hold;
 use crate::names::{self, WriterId};
+use crate::seal::is_sealed;
 use crate::store::ColumnarStore;
 use crate::version::VersionFile;
 use crate::{Result, fault};
@@ -24,12 +25,15 @@ use std::time::Duration;
 pub struct Retention {
     /// Versions of each table that are kept whatever their age, the newest among them; at least 1.
     pub versions: u64,
-    /// Versions younger than this are kept too, so that an incremental backup a day finds where the last one was.
+    /// Versions that were the newest at any time since then are kept too, so that an incremental backup a day finds where the
+    /// last one was.
     pub age: Duration,
     /// But never more than this many.
     pub most: u64,
     /// Unfinished writes, loads and dropped tables stay this long: their writers and readers may be at work.
     pub leftovers: Duration,
+    /// But loads that another process can go on with stay this long after they began.
+    pub loads: Duration,
 }
 
 impl Default for Retention {
@@ -39,6 +43,7 @@ impl Default for Retention {
             age: Duration::from_secs(48 * 3600),
             most: 10_000,
             leftovers: Duration::from_secs(3600),
+            loads: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -46,7 +51,8 @@ impl Default for Retention {
 impl Retention {
     /// Only the newest version of each table, and nothing unfinished: for when nobody else uses the store.
     pub fn newest() -> Self {
-        Self { versions: 1, age: Duration::ZERO, most: 1, leftovers: Duration::ZERO }
+        let none = Duration::ZERO;
+        Self { versions: 1, age: none, most: 1, leftovers: none, loads: none }
     }
 }
 
@@ -72,6 +78,17 @@ pub(crate) fn versions_of(table: &TableId) -> String {
     format!("versions:{table}")
 }
 
+/// What a vacuum looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// Everything.
+    All,
+    /// One table.
+    Table(&'a TableId),
+    /// What no catalog entry shows: dropped tables, and loads.
+    Hidden,
+}
+
 /// What is to be removed, found for one catalog entry.
 #[derive(Debug, Default)]
 struct Plan {
@@ -92,15 +109,15 @@ impl ColumnarStore {
             Some(name) => Some(self.table(name).await?.id),
             None => None,
         };
-        self.vacuum_id(only.as_ref(), retention).await
+        self.vacuum_scope(only.as_ref().map_or(Scope::All, Scope::Table), retention).await
     }
 
-    pub(crate) async fn vacuum_id(&self, only: Option<&TableId>, retention: &Retention) -> Result<Removed> {
+    pub(crate) async fn vacuum_scope(&self, scope: Scope<'_>, retention: &Retention) -> Result<Removed> {
         let place = &self.shared.place;
         for _ in 0..20 {
             let head = self.shared.head().await?;
             self.end_removal(&head).await?;
-            let plan = self.plan_vacuum(&head, only, retention).await?;
+            let plan = self.plan_vacuum(&head, scope, retention).await?;
             if plan.objects.is_empty() && plan.dropped.is_empty() {
                 return Ok(plan.removed);
             }
@@ -136,7 +153,10 @@ impl ColumnarStore {
             return Ok(plan.removed);
         }
         Err(StoreError::Conflict {
-            table: only.map_or_else(|| "all tables".into(), |id| id.0.clone()),
+            table: match scope {
+                Scope::Table(id) => id.0.clone(),
+                Scope::All | Scope::Hidden => "all tables".into(),
+            },
             reason: "other writers were always first".into(),
         })
     }
@@ -144,22 +164,15 @@ impl ColumnarStore {
     async fn plan_vacuum(
         &self,
         head: &Arc<Catalog>,
-        only: Option<&TableId>,
+        scope: Scope<'_>,
         retention: &Retention,
     ) -> Result<Plan> {
-        let place = &self.shared.place;
         let now = Timestamp::now();
         // Holds are read after the catalog entry: a cut that is not seen here looks at the catalog after us.
         let held = self.held(now).await?;
+        let loading = crate::resume::tables(self, retention.loads, now).await?;
         let mut plan = Plan::default();
-        let mut tables: BTreeMap<TableId, Vec<ObjectInfo>> = BTreeMap::new();
-        let folder = only.map_or_else(|| names::DATA.to_owned(), names::table);
-        for object in place.list(&folder).await? {
-            if let Some(id) = object.path.split('/').nth(1) {
-                tables.entry(TableId(id.to_owned())).or_default().push(object);
-            }
-        }
-        for (id, objects) in tables {
+        for (id, objects) in self.objects_by_table(head, scope).await? {
             match head.by_id(&id) {
                 Some(entry) => {
                     let newest = self.shared.version(&id, &entry.file).await?;
@@ -170,7 +183,7 @@ impl ColumnarStore {
                     self.refer(&mut keep, &id).await?;
                     plan.unreferenced(&id, objects, &keep, retention, now);
                 }
-                None if held.contains_key(&id) => {}
+                None if held.contains_key(&id) || loading.contains(&id) => {}
                 None => {
                     let dropped = head.dropped.iter().find(|d| d.id == id);
                     let gone = match dropped {
@@ -184,13 +197,47 @@ impl ColumnarStore {
             }
         }
         // A dropped table may have no objects left.
-        for d in head.dropped.iter().filter(|d| only.is_none_or(|id| d.id == *id)) {
+        for d in &head.dropped {
+            if matches!(scope, Scope::Table(id) if *id != d.id) {
+                continue;
+            }
             if !held.contains_key(&d.id) && older(d.at, retention.leftovers, now) {
                 plan.dropped.insert(d.id.clone());
             }
         }
         plan.objects.sort_by(|a, b| kind(&a.path).cmp(&kind(&b.path)).then_with(|| a.path.cmp(&b.path)));
         Ok(plan)
+    }
+
+    /// The objects of each table that is to be looked at.
+    async fn objects_by_table(
+        &self,
+        head: &Catalog,
+        scope: Scope<'_>,
+    ) -> Result<BTreeMap<TableId, Vec<ObjectInfo>>> {
+        let place = &self.shared.place;
+        let folders = match scope {
+            Scope::All => vec![names::DATA.to_owned()],
+            Scope::Table(id) => vec![names::table(id)],
+            Scope::Hidden => {
+                let folders = place.folders(names::DATA).await?;
+                let visible = |name: &String| head.by_id(&TableId(name.clone())).is_some();
+                folders
+                    .into_iter()
+                    .filter(|name| !visible(name))
+                    .map(|name| names::table(&TableId(name)))
+                    .collect()
+            }
+        };
+        let mut tables: BTreeMap<TableId, Vec<ObjectInfo>> = BTreeMap::new();
+        for folder in folders {
+            for object in place.list(&folder).await? {
+                if let Some(id) = names::parse_table(&object.path) {
+                    tables.entry(id).or_default().push(object);
+                }
+            }
+        }
+        Ok(tables)
     }
 
     /// Versions that open cuts hold; expired holds are removed.
@@ -200,6 +247,11 @@ impl ColumnarStore {
         for object in place.list(names::HOLDS).await? {
             // A hold can be given back while we look.
             let Some(bytes) = place.find(&object.path).await? else { continue };
+            if place.keys().is_some() && !is_sealed(&bytes) {
+                // Its reader knew of no keys, and what it held is gone.
+                place.delete(&object.path).await?;
+                continue;
+            }
             match place.decode::<Hold>(&object.path, &bytes) {
                 Ok(hold) if hold.until > now => {
                     for table in hold.tables {
@@ -232,9 +284,10 @@ impl ColumnarStore {
         let mut keeping = true;
         while let Some(parent) = at.parent.clone() {
             let Some(version) = self.shared.find_version(&at.table, &parent).await? else { break };
+            // It was the newest until the one after it was made.
             keeping = keeping
                 && kept < retention.most.max(1)
-                && (kept < retention.versions || !older(version.at, retention.age, now));
+                && (kept < retention.versions || !older(at.at, retention.age, now));
             keep.committed.insert(version.writer.clone());
             if keeping {
                 kept += 1;
@@ -283,13 +336,18 @@ impl ColumnarStore {
 
     /// As [`Self::vacuum`] with the usual retention, and what writers left in the place itself.
     pub(crate) async fn sweep_all(&self) -> Result<Vec<String>> {
-        let retention = Retention::default();
-        let mut lines = self.vacuum(None, &retention).await?.lines;
-        let files = self.shared.place.target.sweep(retention.leftovers).await.map_err(fault::objects)?;
+        let mut lines = self.vacuum_scope(Scope::All, &self.shared.options.retention).await?.lines;
+        let files = self.sweep_files().await?;
         if files > 0 {
             lines.push(format!("{files} unfinished files"));
         }
         Ok(lines)
+    }
+
+    /// Removes files that dead writers left half written.
+    pub(crate) async fn sweep_files(&self) -> Result<u64> {
+        let leftovers = self.shared.options.retention.leftovers;
+        self.shared.place.target.sweep(leftovers).await.map_err(fault::objects)
     }
 }
 
@@ -320,11 +378,17 @@ impl Plan {
         now: Timestamp,
     ) {
         let (mut versions, mut n) = (0u64, 0u64);
+        // A writer is at work as long as something of it is young.
+        let mut last: HashMap<Option<WriterId>, i64> = HashMap::new();
+        for object in &objects {
+            let at = last.entry(writer_of(&object.path)).or_insert(object.modified_ms);
+            *at = object.modified_ms.max(*at);
+        }
         for object in objects.into_iter().filter(|o| !keep.names.contains(&o.path)) {
-            let file = object.path.rsplit('/').next().unwrap_or_default();
-            let writer = names::parse_version_file(file).map(|(_, w)| w).or_else(|| names::writer_of(file));
+            let writer = writer_of(&object.path);
             let done = writer.as_ref().is_some_and(|w| keep.committed.contains(w));
-            if !done && !older_ms(object.modified_ms, retention.leftovers, now) {
+            let written = last.get(&writer).copied().unwrap_or(object.modified_ms);
+            if !done && !older_ms(written, retention.leftovers, now) {
                 continue;
             }
             if kind(&object.path) == 0 {
@@ -359,6 +423,12 @@ impl Plan {
     }
 }
 
+/// The writer of an object of a table.
+fn writer_of(path: &str) -> Option<WriterId> {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    names::parse_version_file(file).map(|(_, writer)| writer).or_else(|| names::writer_of(file))
+}
+
 /// The order of removal: versions first, so that nobody finds one whose rows are gone.
 fn kind(path: &str) -> u8 {
     match path.split('/').nth(2) {
@@ -368,7 +438,7 @@ fn kind(path: &str) -> u8 {
     }
 }
 
-fn older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
+pub(crate) fn older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
     older_ms(at.as_millisecond(), age, now)
 }
 
