@@ -14,6 +14,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use keepfast_model::TableId;
 use keepfast_objects::{ObjectInfo, ObjectsError};
+use keepfast_store::StoreError;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -60,27 +61,21 @@ impl ColumnarStore {
         // Tables that were sealed: everything of theirs is of no use, whatever it is.
         let sealed: HashSet<&TableId> =
             head.dropped.iter().filter(|d| d.at == Timestamp::UNIX_EPOCH).map(|d| &d.id).collect();
+        let hidden = place.folders(names::DATA).await?.into_iter().map(TableId);
+        let hidden =
+            hidden.filter(|id| !visible.contains(id)).map(|id| (names::table(&id), sealed.contains(&id)));
+        let others = [names::HOLDS, names::LOADS, names::CONDEMNED].map(|folder| (folder.to_owned(), false));
         let mut found = vec![];
-        for folder in [names::DATA, names::HOLDS, names::LOADS, names::CONDEMNED] {
-            let objects = place.list(folder).await?.into_iter().filter_map(|object| {
-                let table = names::parse_table(&object.path);
-                if table.as_ref().is_some_and(|id| visible.contains(id)) {
-                    return None;
-                }
-                let known = table.is_some_and(|id| sealed.contains(&id));
-                Some((object, known))
-            });
-            found.extend(
-                stream::iter(objects)
-                    .map(|(object, known)| async move {
-                        let plain = known || is_plain(place, &object).await?;
-                        Ok::<_, keepfast_store::StoreError>(plain.then_some(object.path))
-                    })
-                    .buffered(AT_ONCE)
-                    .try_filter_map(|path| async move { Ok(path) })
-                    .try_collect::<Vec<String>>()
-                    .await?,
-            );
+        for (folder, known) in hidden.chain(others) {
+            let objects = stream::iter(place.list(&folder).await?);
+            let plain = objects
+                .map(|object| async move {
+                    let plain = known || is_plain(place, &object).await?;
+                    Ok::<_, StoreError>(plain.then_some(object.path))
+                })
+                .buffered(AT_ONCE)
+                .try_filter_map(|path| async move { Ok(path) });
+            found.extend(plain.try_collect::<Vec<String>>().await?);
         }
         Ok(found)
     }

@@ -114,7 +114,9 @@ impl ColumnarStore {
 
     pub(crate) async fn vacuum_scope(&self, scope: Scope<'_>, retention: &Retention) -> Result<Removed> {
         let place = &self.shared.place;
-        for _ in 0..20 {
+        for tried in 0..20 {
+            // Once another writer was first, those of this process wait until the next plan is done.
+            let mut turn = if tried == 0 { None } else { Some(self.shared.turn.acquire().await) };
             let head = self.shared.head().await?;
             self.end_removal(&head).await?;
             let plan = self.plan_vacuum(&head, scope, retention).await?;
@@ -130,10 +132,11 @@ impl ColumnarStore {
             let list = Condemned { format: crate::place::FORMAT, ids, before: head.condemned.clone() };
             place.put(&object, place.encode(&object, &list)?).await?;
             next.condemned = Some(CondemnedRef { seq: next.seq, object: object.clone() });
-            let done = {
-                let _turn = self.shared.turn.acquire().await;
-                self.shared.try_commit(&head, next).await?.is_some()
-            };
+            if turn.is_none() {
+                turn = Some(self.shared.turn.acquire().await);
+            }
+            let done = self.shared.try_commit(&head, next).await?.is_some();
+            drop(turn);
             if !done {
                 place.delete(&object).await?;
                 continue;
