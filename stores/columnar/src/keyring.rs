@@ -86,6 +86,8 @@ impl ColumnarStore {
             if let Some(done) = self.commit_entry(&head, next, &first.keys).await? {
                 self.shared.second_copy(&first.keys.reference).await?;
                 self.remove_plain(&done).await?;
+                // Files of changes that never came to an entry.
+                self.delete_older_keys(first.keys.reference.generation, Old::MayStay).await?;
                 self.tend(&head, &done).await;
                 return Ok(());
             }

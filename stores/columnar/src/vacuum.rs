@@ -73,6 +73,12 @@ pub struct Removed {
 
 /// How long lists of condemned objects are kept; a write that takes longer starts anew.
 const CONDEMNED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Objects read or removed at once.
+const AT_ONCE: usize = 16;
+
+/// Version files by their names.
+type Versions = HashMap<String, Arc<VersionFile>>;
+
 /// Marks a table whose older versions were condemned.
 pub(crate) fn versions_of(table: &TableId) -> String {
     format!("versions:{table}")
@@ -148,7 +154,7 @@ impl ColumnarStore {
                         let place = place.clone();
                         async move { place.delete(&path).await }
                     })
-                    .buffered(16)
+                    .buffered(AT_ONCE)
                     .try_collect::<()>()
                     .await?;
             }
@@ -181,7 +187,8 @@ impl ColumnarStore {
                     let newest = self.shared.version(&id, &entry.file).await?;
                     let mut keep = Keep::default();
                     keep.newest(newest.clone(), entry.file.clone());
-                    self.keep_versions(&mut keep, newest, retention, now).await?;
+                    let read = self.read_versions(&id, &objects).await?;
+                    self.keep_versions(&mut keep, newest, &read, retention, now).await?;
                     self.keep_held(&mut keep, &id, held.get(&id)).await?;
                     self.refer(&mut keep, &id).await?;
                     plan.unreferenced(&id, objects, &keep, retention, now);
@@ -274,11 +281,30 @@ impl ColumnarStore {
         Ok(held)
     }
 
+    /// The version files among a table's objects, by their names. They may be many, so several are read at once.
+    async fn read_versions(&self, table: &TableId, objects: &[ObjectInfo]) -> Result<Versions> {
+        let files = objects.iter().filter(|o| kind(&o.path) == 0).filter_map(|o| o.path.rsplit('/').next());
+        stream::iter(files.map(str::to_owned).collect::<Vec<_>>())
+            .map(|file| async move {
+                match self.shared.find_version(table, &file).await {
+                    Ok(found) => Ok(found.map(|version| (file, version))),
+                    // One that nobody refers to is no concern.
+                    Err(StoreError::Damaged { .. }) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await
+    }
+
     /// Goes back from the newest version as far as versions are kept, and notes the writers of those before.
     async fn keep_versions(
         &self,
         keep: &mut Keep,
         newest: Arc<VersionFile>,
+        read: &Versions,
         retention: &Retention,
         now: Timestamp,
     ) -> Result<()> {
@@ -286,7 +312,13 @@ impl ColumnarStore {
         let mut kept = 1;
         let mut keeping = true;
         while let Some(parent) = at.parent.clone() {
-            let Some(version) = self.shared.find_version(&at.table, &parent).await? else { break };
+            let version = match read.get(&parent) {
+                Some(version) => version.clone(),
+                None => match self.shared.find_version(&at.table, &parent).await? {
+                    Some(version) => version,
+                    None => break,
+                },
+            };
             // It was the newest until the one after it was made.
             keeping = keeping
                 && kept < retention.most.max(1)
@@ -316,10 +348,14 @@ impl ColumnarStore {
         for version in keep.versions.values() {
             pages.extend(version.pages.iter().map(|p| (p.name.clone(), p.clone())));
         }
-        for (name, page) in pages {
-            for segment in self.shared.page(table, &page).await?.iter() {
-                keep.names.insert(names::segment(table, &segment.file_name()));
-            }
+        let mut pages =
+            stream::iter(pages)
+                .map(|(name, page)| async move {
+                    Ok::<_, StoreError>((name, self.shared.page(table, &page).await?))
+                })
+                .buffered(AT_ONCE);
+        while let Some((name, segments)) = pages.try_next().await? {
+            keep.names.extend(segments.iter().map(|segment| names::segment(table, &segment.file_name())));
             keep.names.insert(names::page(table, &name));
         }
         keep.names.extend(keep.versions.keys().map(|file| names::version(table, file)));
