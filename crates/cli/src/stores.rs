@@ -41,20 +41,26 @@ impl Stores {
         Self { data: data.to_owned(), config, limits, credentials, open: Mutex::default() }
     }
 
-    /// A columnar store as itself, for what only these can do.
+    /// A columnar store as itself, for changes of its keys: it may have none yet.
     ///
     /// # Errors
     /// `Unknown` for a name that the configuration does not have, `Unsupported` for a store of another kind.
     pub fn columnar(&self, spec: &StoreSpec) -> Result<ColumnarStore, EngineError> {
+        self.columnar_with(spec, Keys::MayBeMissing)
+    }
+
+    fn columnar_with(&self, spec: &StoreSpec, keys: Keys) -> Result<ColumnarStore, EngineError> {
         match spec {
-            StoreSpec::Embedded => self.at(&self.data.join("store").to_string_lossy(), Credentials::none()),
-            StoreSpec::Url(url) => self.by_url(url, Credentials::none()),
+            StoreSpec::Embedded => {
+                self.at(&self.data.join("store").to_string_lossy(), Credentials::none(), keys)
+            }
+            StoreSpec::Url(url) => self.by_url(url, Credentials::none(), keys),
             StoreSpec::Named(name) => {
                 let Some(store) = self.config.stores.get(name) else {
                     return Err(EngineError::Unknown { what: "store", name: name.clone() });
                 };
                 match store.url.all() {
-                    [url] if store.tables.is_empty() => self.by_url(url, own(name, store)?),
+                    [url] if store.tables.is_empty() => self.by_url(url, own(name, store)?, keys),
                     [url, ..] => Err(not_in_this_version(&format!("store '{name}'"), url)),
                     [] => Err(EngineError::Unknown { what: "url of store", name: name.clone() }),
                 }
@@ -62,17 +68,19 @@ impl Stores {
         }
     }
 
-    fn at(&self, location: &str, own: Credentials) -> Result<ColumnarStore, EngineError> {
+    fn at(&self, location: &str, own: Credentials, keys: Keys) -> Result<ColumnarStore, EngineError> {
         let target = open_target(location).map_err(VaultError::from)?;
         let Limits { threads, memory } = self.limits;
+        // A store whose own passphrase or identity is named is no plain one, whatever stands in its place.
+        let sealed = keys == Keys::AsConfigured && !own.is_empty();
         let credentials = own.and(&self.credentials);
         Ok(ColumnarStore::with_options(
             target,
-            Options { threads, sort_memory: memory, credentials, ..Options::default() },
+            Options { threads, sort_memory: memory, credentials, sealed, ..Options::default() },
         ))
     }
 
-    fn by_url(&self, url: &str, own: Credentials) -> Result<ColumnarStore, EngineError> {
+    fn by_url(&self, url: &str, own: Credentials, keys: Keys) -> Result<ColumnarStore, EngineError> {
         if let Some(rest) = url.strip_prefix("columnar://") {
             if !rest.starts_with('/') {
                 return Err(EngineError::Usage {
@@ -80,13 +88,22 @@ impl Stores {
                     reason: "its URL has the form columnar:///path".into(),
                 });
             }
-            return self.at(&format!("file://{rest}"), own);
+            return self.at(&format!("file://{rest}"), own, keys);
         }
         if let Some(inner) = url.strip_prefix("columnar+") {
-            return self.at(inner, own);
+            return self.at(inner, own, keys);
         }
         Err(not_in_this_version(&format!("store '{}'", shown(url)), url))
     }
+}
+
+/// Whether a store must have keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// Where the configuration names what opens it.
+    AsConfigured,
+    /// They may be about to be given.
+    MayBeMissing,
 }
 
 /// What the configuration names for this store alone.
@@ -109,7 +126,7 @@ impl StoreResolver for Stores {
         if let Some(store) = open.get(spec) {
             return Ok(store.clone());
         }
-        let store: Arc<dyn Store> = Arc::new(self.columnar(spec)?);
+        let store: Arc<dyn Store> = Arc::new(self.columnar_with(spec, Keys::AsConfigured)?);
         open.insert(spec.clone(), store.clone());
         Ok(store)
     }

@@ -212,6 +212,15 @@ async fn listings_are_complete_and_can_start_after_a_name(check: Check<'_>) -> R
     let one = check.ok(check.place.list("logs").await)?;
     let fresh = one.first().is_some_and(|o| (now - o.modified_ms).abs() < 600_000 && o.bytes == 17);
     check.equal("size and time in a listing", fresh, true)?;
+    for name in ["data/b/1", "data/a/deep/2", "data/3"] {
+        check.ok(check.place.put_new(name, text(name)).await)?;
+    }
+    check.equal(
+        "the folders in a folder",
+        check.ok(check.place.folders("data").await)?,
+        vec!["a".to_owned(), "b".to_owned()],
+    )?;
+    check.equal("those of one that is not there", check.ok(check.place.folders("none").await)?.len(), 0)?;
     let deletes = futures::stream::iter(names.iter()).map(|n| check.place.delete(n)).buffer_unordered(16);
     check.ok(deletes.try_collect::<Vec<_>>().await)?;
     check.clear().await

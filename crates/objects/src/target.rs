@@ -357,6 +357,25 @@ impl Target {
         Ok(found)
     }
 
+    /// Names of the folders directly in a folder of the target, sorted. Nothing there is an empty list.
+    ///
+    /// # Errors
+    /// When the place cannot be read.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, ObjectsError> {
+        let path = self.path(folder)?;
+        let found = match self.store.list_with_delimiter(Some(&path)).await {
+            Ok(found) => found.common_prefixes,
+            Err(e) => match self.error("list", folder, e) {
+                ObjectsError::NotFound { .. } => vec![],
+                e => return Err(e),
+            },
+        };
+        let mut names: Vec<String> =
+            found.iter().filter_map(|path| Some(path.filename()?.to_owned())).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Deletes an object; one that does not exist is fine.
     ///
     /// # Errors

@@ -139,6 +139,19 @@ pub enum StoreError {
         /// The store, without secrets.
         store: String,
     },
+    /// Key files that newer ones replaced are still there.
+    #[error(
+        "older key files of {store} could not be deleted, and whoever could open them still can: {objects}"
+    )]
+    OldKeys {
+        /// The store, without secrets.
+        store: String,
+        /// The key files.
+        objects: String,
+        /// The cause.
+        #[source]
+        source: Source,
+    },
     /// A key was refused.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -165,6 +178,7 @@ impl Coded for StoreError {
             Self::Locked { .. } => 401,
             Self::WrongKey { .. } => 402,
             Self::NoKeys { .. } => 403,
+            Self::OldKeys { .. } => 404,
             Self::Keys(e) => return e.code(),
             Self::Model(e) => return e.code(),
         })
@@ -206,6 +220,9 @@ impl Coded for StoreError {
             }
             Self::WrongKey { .. } => "Give the passphrase or the identity of one of these recipients.".into(),
             Self::NoKeys { .. } => "`keepfast key add --store STORE` gives it keys.".into(),
+            Self::OldKeys { .. } => {
+                "Delete them, or run the command again as somebody who may; every change of keys does it first.".into()
+            }
             Self::Keys(e) => e.next_step(),
             Self::Model(e) => e.next_step(),
         }

@@ -72,6 +72,9 @@ pub struct Catalog {
     pub at: Timestamp,
     /// Who wrote it.
     pub writer: WriterId,
+    /// Who wrote the entry before; none of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<WriterId>,
     /// What it changed, for people.
     pub what: String,
     /// The newest list of objects that are about to be removed, this entry's own or an earlier one's.
@@ -98,6 +101,7 @@ impl Catalog {
             seq: 0,
             at: Timestamp::UNIX_EPOCH,
             writer: WriterId(String::new()),
+            after: None,
             what: "empty".into(),
             condemned: None,
             tables: vec![],
@@ -109,7 +113,8 @@ impl Catalog {
 
     /// The state after this one, before anything in it is changed.
     pub(crate) fn next(&self, writer: &WriterId, what: String) -> Self {
-        Self { seq: self.seq + 1, at: Timestamp::now(), writer: writer.clone(), what, ..self.clone() }
+        let after = (self.seq > 0).then(|| self.writer.clone());
+        Self { seq: self.seq + 1, at: Timestamp::now(), writer: writer.clone(), after, what, ..self.clone() }
     }
 
     /// The table of this name, in any case.

@@ -8,14 +8,14 @@ use crate::apply::apply;
 use crate::build::{Parts, Prepared, build};
 use crate::find::Finder;
 use crate::names::{SegmentIds, WriterId};
-use crate::scratch::Scratch;
 use crate::sink::{Piece, SegmentSink, Target};
 use crate::spill::HashList;
 use crate::stage::{Op, Staging};
+use crate::store::ColumnarStore;
 use crate::table::TableVersion;
 use crate::version::VersionFile;
 use crate::walk::Walk;
-use crate::{Result, bag, compact, rows, sink};
+use crate::{Result, bag, compact, fault, rows, sink};
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use futures::StreamExt;
 use keepfast_format::{SegmentEntry, WriterProfile};
@@ -36,8 +36,9 @@ pub struct Change {
     target: Target,
     hasher: RowHasher,
     op: String,
-    /// Operations on keys, for tables that have one.
-    staged: Staging,
+    /// Operations on keys, for tables that have one. None once staging was broken off: what it had is lost, and the change
+    /// with it.
+    staged: Option<Staging>,
     /// Rows written straight into segments: those of bags, and those that come in key order after all others.
     straight: Option<Straight>,
     /// Bags: hashes of rows to remove.
@@ -71,7 +72,7 @@ impl Change {
         };
         Self {
             hasher: RowHasher::new(&base.schema),
-            staged: base.shared.staging(&base.schema),
+            staged: Some(base.shared.staging(&base.schema)),
             removals: HashList::new(base.shared.place.scratch()),
             base,
             since,
@@ -166,7 +167,7 @@ impl Change {
     }
 
     async fn put(&mut self, op: Op, batch: RecordBatch) -> Result<()> {
-        if self.staged.is_empty()
+        if self.staged()?.is_empty()
             && self.straight.as_ref().is_none_or(|s| s.op == op)
             && let Some(last) = self.straight_after(&batch)?
         {
@@ -204,23 +205,25 @@ impl Change {
     }
 
     async fn stage(&mut self, op: Op, batch: RecordBatch) -> Result<()> {
+        let mut staged = self.staged.take().ok_or_else(broken_off)?;
         // Encoding keys and spilling computes; small batches are done at once.
-        if batch.num_rows() < 512 {
-            return self.staged.add(op, batch);
-        }
-        let empty = Staging::new(self.base.schema.clone(), 0, Scratch::default());
-        let mut staged = std::mem::replace(&mut self.staged, empty);
-        let pieces: Vec<RecordBatch> = sink::pieces(&batch).collect();
-        let (staged, done) = self
-            .target
-            .shared
-            .compute(move || {
-                let done = pieces.into_iter().try_for_each(|piece| staged.add(op, piece));
-                Ok((staged, done))
-            })
-            .await?;
-        self.staged = staged;
-        done
+        let staged = if batch.num_rows() < 512 {
+            staged.add(op, batch)?;
+            staged
+        } else {
+            let pieces: Vec<RecordBatch> = sink::pieces(&batch).collect();
+            let work = move || {
+                pieces.into_iter().try_for_each(|piece| staged.add(op, piece))?;
+                Ok(staged)
+            };
+            self.target.shared.compute(work).await?
+        };
+        self.staged = Some(staged);
+        Ok(())
+    }
+
+    fn staged(&mut self) -> Result<&mut Staging> {
+        self.staged.as_mut().ok_or_else(broken_off)
     }
 
     /// Inserts the rows whose keys are not there yet, and counts them.
@@ -247,7 +250,9 @@ impl Change {
 
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
-        self.staged.is_empty() && self.straight.is_none() && self.removals.is_empty()
+        self.staged.as_ref().is_some_and(Staging::is_empty)
+            && self.straight.is_none()
+            && self.removals.is_empty()
     }
 
     /// Makes all of it visible as one new version, and gives that.
@@ -259,11 +264,11 @@ impl Change {
             return Ok(self.base);
         }
         let shared = self.target.shared.clone();
-        let small = self.straight.is_none() && self.staged.is_small() && self.removals.is_empty();
+        let small = self.straight.is_none() && self.staged()?.is_small() && self.removals.is_empty();
         // A large change is applied before it stands in line. A small one first stands in line: it then meets the
         // version that it will follow.
         let mut prepared = if small { None } else { Some(self.prepare_on(&self.base.clone()).await?) };
-        let _turn = shared.turn.acquire().await;
+        let turn = shared.turn.acquire().await;
         loop {
             let head = shared.head().await?;
             let Some(entry) = head.by_id(&self.target.table).cloned() else {
@@ -287,7 +292,9 @@ impl Change {
                 table.version = ready.file.version;
                 table.file = ready.file_name.clone();
             }
-            if shared.try_commit(&head, next).await?.is_some() {
+            if let Some(done) = shared.try_commit(&head, next).await? {
+                drop(turn);
+                ColumnarStore { shared: shared.clone() }.tend(&head, &done).await;
                 return TableVersion::of(shared.clone(), entry.name, ready.file_name, ready.file);
             }
             prepared = Some(ready);
@@ -316,12 +323,13 @@ impl Change {
         mut self,
     ) -> Result<(Vec<SegmentEntry>, Digest, Option<WriterProfile>)> {
         let (straight, mut given, profile) = self.end_straight().await?;
-        if self.staged.is_empty() {
+        if self.staged()?.is_empty() {
             return Ok((straight, given, profile));
         }
         let walk = Walk::new(self.target.shared.clone(), &self.base.file.clone(), straight);
         let mut sink = SegmentSink::new(self.target.clone(), profile);
-        let done = apply(&self.target, walk, &mut self.staged, &mut sink).await?;
+        let staged = self.staged.as_mut().ok_or_else(broken_off)?;
+        let done = apply(&self.target, walk, staged, &mut sink).await?;
         given = given.merge(done.added).without(done.removed);
         let segments = done
             .pieces
@@ -336,13 +344,13 @@ impl Change {
 
     /// Refuses when a row that this change removes is another one in `on` than in the base.
     async fn check_unchanged(&mut self, on: &TableVersion) -> Result<()> {
-        if self.staged.is_empty() {
+        if self.staged()?.is_empty() {
             return Ok(());
         }
         let shared = self.target.shared.clone();
         let mut before = Finder::new(shared.clone(), self.base.file.clone());
         let mut now = Finder::new(shared.clone(), on.file.clone());
-        let mut cursor = Some(self.staged.cursor()?);
+        let mut cursor = Some(self.staged()?.cursor()?);
         while let Some(mut moved) = cursor.take() {
             let (moved, window) = shared.compute(move || moved.next().map(|w| (moved, w))).await?;
             let Some(window) = window else { break };
@@ -387,7 +395,8 @@ impl Change {
             done.pieces
         } else {
             let walk = Walk::new(self.target.shared.clone(), on, straight);
-            let done = apply(&self.target, walk, &mut self.staged, &mut sink).await?;
+            let staged = self.staged.as_mut().ok_or_else(broken_off)?;
+            let done = apply(&self.target, walk, staged, &mut sink).await?;
             added = added.merge(done.added);
             removed = removed.merge(done.removed);
             done.pieces
@@ -433,10 +442,15 @@ impl Change {
         while let Some(batch) = rows.next().await {
             inserts.add(op, batch?)?;
         }
-        self.staged.after_inserts(inserts)
+        self.staged()?.after_inserts(inserts)
     }
 
     fn unsupported(&self, what: &str) -> StoreError {
         StoreError::Unsupported { store: self.target.shared.url(), what: what.into() }
     }
+}
+
+/// A call that was dropped half way, or failed, leaves a change that cannot go on.
+fn broken_off() -> StoreError {
+    fault::damaged("a write", "it was broken off before")
 }

@@ -33,6 +33,7 @@ impl Edit for ColumnarStore {
 
     async fn tidy(&self, name: &TableName) -> Result<()> {
         self.compact(name).await?;
+        self.vacuum(Some(name), &self.shared.options.retention).await?;
         Ok(())
     }
 }

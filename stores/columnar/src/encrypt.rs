@@ -6,7 +6,7 @@
 use crate::build::{self, Parts};
 use crate::catalog::{Catalog, CatalogTable, DroppedTable};
 use crate::names::{self, SegmentIds, WriterId};
-use crate::seal::{StoreKeys, is_sealed};
+use crate::seal::StoreKeys;
 use crate::shared::Shared;
 use crate::sink::{SegmentSink, Target};
 use crate::store::ColumnarStore;
@@ -15,7 +15,7 @@ use crate::{Result, fault, rows};
 use futures::StreamExt;
 use jiff::Timestamp;
 use keepfast_model::{Digest, KeyRange, RowHasher, TableId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Tables as they were written anew, by the version that they were written from, with the entry that was newest then.
@@ -123,48 +123,5 @@ impl ColumnarStore {
             self.shared.place.full(&names::table(written.table())),
             format!("its rows make {found}, and those that it was written from {expected}"),
         ))
-    }
-
-    /// Everything that was written without keys, but for catalog entries. Asked before the entry that brings keys: what is
-    /// written after that one is sealed.
-    pub(crate) async fn plain_objects(&self, next: &Catalog) -> Result<Vec<String>> {
-        let kept: HashSet<String> = next.tables.iter().map(|t| names::table(&t.id) + "/").collect();
-        let of_kept =
-            |path: &str| path.match_indices('/').nth(1).is_some_and(|(at, _)| kept.contains(&path[..=at]));
-        let mut found = vec![];
-        for folder in [names::DATA, names::HOLDS, names::LOADS, names::CONDEMNED] {
-            let objects = self.shared.place.list(folder).await?;
-            found.extend(objects.into_iter().map(|o| o.path).filter(|path| !of_kept(path)));
-        }
-        Ok(found)
-    }
-
-    /// Removes what was written without keys, and last the entries before the one that brought them, the oldest first.
-    pub(crate) async fn remove_plain(&self, objects: Vec<String>, since: u64) -> Result<()> {
-        for path in objects {
-            self.shared.place.delete(&path).await?;
-        }
-        for seq in self.shared.entries().await?.into_iter().filter(|seq| *seq < since) {
-            self.shared.place.delete(&names::catalog(seq)).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends the removal of what was written without keys, where it was cut off. Tables then go as dropped ones do.
-    pub(crate) async fn end_removal(&self, head: &Catalog) -> Result<()> {
-        let Some(since) = head.sealed_since else { return Ok(()) };
-        if self.shared.entries().await?.first().is_none_or(|oldest| *oldest >= since) {
-            return Ok(());
-        }
-        let place = &self.shared.place;
-        let mut plain = vec![];
-        for folder in [names::HOLDS, names::LOADS, names::CONDEMNED] {
-            for object in place.list(folder).await? {
-                if place.find(&object.path).await?.is_some_and(|bytes| !is_sealed(&bytes)) {
-                    plain.push(object.path);
-                }
-            }
-        }
-        self.remove_plain(plain, since).await
     }
 }

@@ -66,7 +66,7 @@ impl ColumnarStore {
                 if let Some(first) = first {
                     self.shared.place.delete(&names::key_file(first.keys.reference.generation)).await?;
                 }
-                return self.change_keys(&what, &add).await;
+                return self.change_keys(&what, Old::MayStay, &add).await;
             }
             let first = match &mut first {
                 Some(first) => first,
@@ -82,11 +82,14 @@ impl ColumnarStore {
                 }
                 continue;
             }
-            let (plain, since) = (self.plain_objects(&next).await?, next.seq);
-            next.sealed_since = Some(since);
-            if self.commit_entry(&head, next, &first.keys).await? {
-                self.remove_plain(plain, since).await?;
-                return self.shared.second_copy(&first.keys.reference).await;
+            next.sealed_since = Some(next.seq);
+            if let Some(done) = self.commit_entry(&head, next, &first.keys).await? {
+                self.shared.second_copy(&first.keys.reference).await?;
+                self.remove_plain(&done).await?;
+                // Files of changes that never came to an entry.
+                self.delete_older_keys(first.keys.reference.generation, Old::MayStay).await?;
+                self.tend(&head, &done).await;
+                return Ok(());
             }
         }
     }
@@ -110,10 +113,11 @@ impl ColumnarStore {
     /// Gives the store a new key of keys. No data are written again.
     ///
     /// # Errors
-    /// `NoKeys`, `Locked`; `Keys` when the passphrase of a recipient is missing.
+    /// `NoKeys`, `Locked`; `Keys` when the passphrase of a recipient is missing; `OldKeys` when the keys are changed, and those
+    /// before could not be deleted.
     pub async fn rotate_keys(&self) -> Result<()> {
         let options = &self.shared.options;
-        self.change_keys("rotate keys", &|keyring, generation| {
+        self.change_keys("rotate keys", Old::MustGo, &|keyring, generation| {
             keyring.rotated(generation, &options.credentials, options.random.as_ref())
         })
         .await
@@ -125,30 +129,36 @@ impl ColumnarStore {
     /// As [`Self::rotate_keys`]; `Keys` when there is no such recipient, or no other.
     pub async fn remove_recipient(&self, name: &str) -> Result<()> {
         let options = &self.shared.options;
-        self.change_keys(&format!("remove key {name}"), &|keyring, generation| {
+        self.change_keys(&format!("remove key {name}"), Old::MustGo, &|keyring, generation| {
             keyring.without_recipient(generation, name, &options.credentials, options.random.as_ref())
         })
         .await
     }
 
-    /// Commits what `change` makes of the keys as they are, again whenever another writer came first.
-    async fn change_keys(&self, what: &str, change: &KeyChange<'_>) -> Result<()> {
+    /// Commits what `change` makes of the keys as they are, again whenever another writer came first. Before it, what an
+    /// earlier change left undone is done, whatever becomes of this one.
+    async fn change_keys(&self, what: &str, old: Old, change: &KeyChange<'_>) -> Result<()> {
         loop {
             let head = self.shared.head().await?;
             let none = || StoreError::NoKeys { store: self.shared.url() };
             let reference = head.keys.as_ref().ok_or_else(none)?;
             let keys = self.shared.place.keys().ok_or_else(none)?;
             if keys.reference != *reference {
+                // Another task of this process has seen a newer entry.
                 continue;
             }
+            self.remove_plain(&head).await?;
+            self.shared.second_copy(reference).await?;
+            self.delete_older_keys(reference.generation, old).await?;
             let generation = self.next_generation().await?;
             let keyring = change(&keys.keyring, generation).map_err(|e| of_store(&self.shared, e))?;
             let Some(new) = self.write_keys(&reference.store, keyring).await? else { continue };
             let mut next = head.next(&WriterId::random(), what.to_owned());
             next.keys = Some(new.reference.clone());
-            if self.commit_entry(&head, next, &new).await? {
+            if let Some(done) = self.commit_entry(&head, next, &new).await? {
                 self.shared.second_copy(&new.reference).await?;
-                self.delete_older_keys(new.reference.generation).await;
+                self.delete_older_keys(new.reference.generation, old).await?;
+                self.tend(&head, &done).await;
                 return Ok(());
             }
             self.shared.place.delete(&names::key_file(new.reference.generation)).await?;
@@ -174,11 +184,16 @@ impl ColumnarStore {
         StoreKeys::new(reference, keyring, random.clone()).map(|keys| Some(Arc::new(keys))).map_err(refused)
     }
 
-    /// Commits an entry with new keys. False when another writer was first.
-    async fn commit_entry(&self, head: &Arc<Catalog>, next: Catalog, keys: &Arc<StoreKeys>) -> Result<bool> {
+    /// Commits an entry with new keys. None when another writer was first.
+    async fn commit_entry(
+        &self,
+        head: &Arc<Catalog>,
+        next: Catalog,
+        keys: &Arc<StoreKeys>,
+    ) -> Result<Option<Arc<Catalog>>> {
         let _turn = self.shared.turn.acquire().await;
-        let done = self.shared.try_commit_with(head, next, Some(keys)).await?.is_some();
-        if done {
+        let done = self.shared.try_commit_with(head, next, Some(keys)).await?;
+        if done.is_some() {
             self.shared.place.keep_keys(keys.clone());
         }
         Ok(done)
@@ -195,22 +210,42 @@ impl ColumnarStore {
         Ok(highest + 1)
     }
 
-    /// Deletes key files that the newest one replaces. Those who may not delete leave it to the next change.
-    async fn delete_older_keys(&self, newest: u64) {
-        let deleted = async {
-            for folder in [names::KEYS, names::KEYS_COPY] {
-                for object in self.shared.place.list(folder).await? {
-                    if names::parse_key_file(&object.path).is_some_and(|generation| generation < newest) {
-                        self.shared.place.delete(&object.path).await?;
-                    }
+    /// Deletes key files that the newest one replaces.
+    async fn delete_older_keys(&self, newest: u64, old: Old) -> Result<()> {
+        let (mut left, mut cause) = (vec![], None);
+        for folder in [names::KEYS, names::KEYS_COPY] {
+            for object in self.shared.place.list(folder).await? {
+                if names::parse_key_file(&object.path).is_none_or(|generation| generation >= newest) {
+                    continue;
+                }
+                if let Err(e) = self.shared.place.delete(&object.path).await {
+                    left.push(self.shared.place.full(&object.path));
+                    cause.get_or_insert(e);
                 }
             }
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = deleted.await {
-            tracing::warn!(store = %self, %error, "older key files were not deleted: who could open them still can");
+        }
+        match (cause, old) {
+            (None, _) => Ok(()),
+            (Some(error), Old::MayStay) => {
+                tracing::warn!(store = %self, %error, "older key files were not deleted: who could open them still can");
+                Ok(())
+            }
+            (Some(cause), Old::MustGo) => Err(StoreError::OldKeys {
+                store: self.shared.url(),
+                objects: left.join(", "),
+                source: Box::new(cause),
+            }),
         }
     }
+}
+
+/// Key files that a change of keys replaces, and earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Old {
+    /// Those who may not delete leave them to the next change.
+    MayStay,
+    /// The change is to shut somebody out, which it does not as long as they are there.
+    MustGo,
 }
 
 /// Keys that a store is about to get, and what is sealed with them already.

@@ -28,6 +28,12 @@ impl Shared {
             };
         };
         let keys = self.follow(name, &sealed).await?;
+        if sealed.keys.generation == keys.reference.generation && sealed.keys != keys.reference {
+            return Err(fault::damaged(
+                self.place.full(name),
+                "it names another key file of the same number",
+            ));
+        }
         let plain = keys.open_entry(name, &sealed).map_err(refused)?;
         let entry: Catalog = self.place.parse(name, &plain)?;
         Ok(Catalog { keys: Some(sealed.keys), ..entry })
@@ -136,17 +142,6 @@ impl Shared {
             self.place.delete(&second).await?;
         }
         Ok(())
-    }
-
-    /// Refuses a plain catalog where whoever brings keys finds that there were some.
-    pub(crate) async fn check_plain(&self) -> Result<()> {
-        if self.options.credentials.is_empty() || self.place.list(names::KEYS_COPY).await?.is_empty() {
-            return Ok(());
-        }
-        Err(fault::damaged(
-            self.place.full(names::CATALOG),
-            "the store has keys, and its newest catalog entry is not sealed",
-        ))
     }
 
     /// Whether what was written with or without keys may be named by the entry after `head`.

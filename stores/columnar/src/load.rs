@@ -437,7 +437,7 @@ impl Load for ColumnarLoad {
         };
         let shared = &self.store.shared;
         let writer = WriterId::random();
-        let _turn = shared.turn.acquire().await;
+        let turn = shared.turn.acquire().await;
         loop {
             let head = shared.head().await?;
             if let Some(published) = self.published_by_another(&head).await? {
@@ -487,8 +487,10 @@ impl Load for ColumnarLoad {
             }
             let published = Published { replaced, undo: Step::token(&steps)? };
             self.intend(&next, &published).await?;
-            if shared.try_commit(&head, next).await?.is_some() {
+            if let Some(done) = shared.try_commit(&head, next).await? {
                 *state = State::Published(published.clone());
+                drop((turn, state));
+                self.store.tend(&head, &done).await;
                 return Ok(published);
             }
         }

@@ -88,6 +88,12 @@ pub(crate) fn table(table: &TableId) -> String {
     format!("{DATA}/{table}")
 }
 
+/// The table in whose folder an object is.
+pub(crate) fn parse_table(path: &str) -> Option<TableId> {
+    let (id, _) = path.strip_prefix("data/")?.split_once('/')?;
+    Some(TableId(id.to_owned()))
+}
+
 /// The file of a version: its number and its writer.
 pub(crate) fn version_file(version: u64, writer: &WriterId) -> String {
     format!("{version:020}-{writer}.json")

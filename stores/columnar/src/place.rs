@@ -125,6 +125,11 @@ impl Place {
         self.target.list(folder).await.map_err(fault::objects)
     }
 
+    /// Names of the folders directly in a folder.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>> {
+        self.target.folders(folder).await.map_err(fault::objects)
+    }
+
     pub async fn delete(&self, name: &str) -> Result<()> {
         self.target.delete(name).await.map_err(fault::objects)
     }

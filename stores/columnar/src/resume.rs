@@ -8,13 +8,15 @@ use crate::catalog::Catalog;
 use crate::load::{ColumnarLoad, Token};
 use crate::names;
 use crate::store::ColumnarStore;
+use crate::vacuum::older;
 use crate::{Result, fault};
 use jiff::Timestamp;
 use keepfast_model::TableId;
 use keepfast_objects::Put;
 use keepfast_store::{LoadState, Published, StoreError, UnfinishedLoad};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 /// A load as it is remembered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +64,25 @@ pub(crate) async fn unfinished(store: &ColumnarStore) -> Result<Vec<UnfinishedLo
     }
     found.sort_by_key(|load| load.begun);
     Ok(found)
+}
+
+/// Tables of remembered loads that began less than `age` ago: another process may go on with them.
+pub(crate) async fn tables(store: &ColumnarStore, age: Duration, now: Timestamp) -> Result<HashSet<TableId>> {
+    let place = &store.shared.place;
+    let mut tables = HashSet::new();
+    for object in place.list(names::LOADS).await? {
+        if names::parse_load(&object.path).is_none() {
+            continue;
+        }
+        let Some(bytes) = place.find(&object.path).await? else { continue };
+        // One that cannot be read is nobody's to go on with.
+        if let Ok(load) = place.decode::<Remembered>(&object.path, &bytes)
+            && !older(load.at, age, now)
+        {
+            tables.extend(load.token.tables.into_iter().map(|table| table.id));
+        }
+    }
+    Ok(tables)
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<serde_json::Value> {

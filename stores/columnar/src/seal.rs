@@ -43,6 +43,14 @@ pub(crate) fn is_sealed(bytes: &[u8]) -> bool {
     bytes.starts_with(OBJECT) || bytes.starts_with(ENTRY)
 }
 
+/// As many of an object's first bytes as [`is_sealed_data`] looks at.
+pub(crate) const FIRST_BYTES: u64 = 96;
+
+/// As [`is_sealed`], of any object of a store: pages and segments say so in their own way.
+pub(crate) fn is_sealed_data(first: &[u8]) -> bool {
+    is_sealed(first) || Manifest::sealed_for(first).is_some() || first.starts_with(b"PARE")
+}
+
 /// The parts of a sealed catalog entry; none for a plain one.
 pub(crate) fn sealed_entry(bytes: &[u8]) -> Result<Option<SealedEntry<'_>>, KeyError> {
     let Some(rest) = bytes.strip_prefix(ENTRY) else { return Ok(None) };
@@ -88,9 +96,13 @@ impl StoreKeys {
         Ok(Self { reference, keyring, data, objects, random })
     }
 
-    /// Whether these are later keys of the same data.
+    /// Whether these are later keys of the same data. Later keys know all that sealed entries before them, which somebody who
+    /// was removed does not.
     pub fn follow(&self, before: &Self) -> bool {
-        self.data == before.data && self.keyring.dedup() == before.keyring.dedup()
+        let (auth, key) = before.keyring.auth();
+        self.data == before.data
+            && self.keyring.dedup() == before.keyring.dedup()
+            && self.keyring.auth_of(auth) == Some(key)
     }
 
     pub fn seal_entry(&self, name: &str, plain: &[u8]) -> Result<Bytes, KeyError> {

@@ -3,23 +3,16 @@
 use crate::catalog::{Catalog, Condemned};
 use crate::names::{self, WriterId};
 use crate::place::Place;
-use crate::seal::StoreKeys;
 use crate::stage::Staging;
 use crate::version::{PageRef, VersionFile};
 use crate::{Options, Result, fault};
 use keepfast_format::{Manifest, SegmentEntry};
 use keepfast_model::{TableId, TableSchema};
-use keepfast_objects::Put;
 use keepfast_store::StoreError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-
-/// Catalog entries before the head that are kept.
-const CATALOG_KEPT: u64 = 64;
-/// How often old entries are removed.
-const CATALOG_SWEEP: u64 = 32;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -31,7 +24,9 @@ pub(crate) struct Shared {
     pub turn: Semaphore,
     /// One permit: keys are opened once.
     pub opening: Semaphore,
-    head: Mutex<Option<Arc<Catalog>>>,
+    pub(crate) head: Mutex<Option<Arc<Catalog>>>,
+    /// Dropped tables that this process tried to remove.
+    pub(crate) tried: Mutex<HashSet<TableId>>,
     versions: Cache<VersionFile>,
     pages: Cache<Vec<SegmentEntry>>,
 }
@@ -45,6 +40,7 @@ impl Shared {
             turn: Semaphore::new(1),
             opening: Semaphore::new(1),
             head: Mutex::new(None),
+            tried: Mutex::default(),
             versions: Cache::new(64),
             pages: Cache::new(256),
             options,
@@ -53,167 +49,6 @@ impl Shared {
 
     pub fn url(&self) -> String {
         self.place.target.url.clone()
-    }
-
-    /// The newest catalog entry, read now.
-    ///
-    /// A known entry *k* is the head when *k + 1* is absent and, looked at after that, *k* is still there: entries are
-    /// removed from the oldest on, so *k + 1* cannot have come and gone.
-    pub async fn head(&self) -> Result<Arc<Catalog>> {
-        let known = self.known();
-        let mut head = match known {
-            Some(head) => head,
-            None => self.listed_head().await?,
-        };
-        loop {
-            let start = head.seq;
-            while let Some(next) = self.entry(head.seq + 1).await? {
-                let generation = |entry: &Catalog| entry.keys.as_ref().map(|keys| keys.generation);
-                if generation(&next) < generation(&head) {
-                    let name = self.place.full(&names::catalog(next.seq));
-                    return Err(fault::damaged(name, "it is sealed with keys that were replaced before it"));
-                }
-                head = Arc::new(next);
-            }
-            if start > 0 && self.place.exists(&names::catalog(start)).await? {
-                break;
-            }
-            let listed = self.listed_head().await?;
-            if listed.seq <= head.seq {
-                break;
-            }
-            head = listed;
-        }
-        self.remember(&head);
-        Ok(head)
-    }
-
-    fn known(&self) -> Option<Arc<Catalog>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn remember(&self, head: &Arc<Catalog>) {
-        let mut known = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_none_or(|k| k.seq < head.seq) {
-            *known = Some(head.clone());
-        }
-    }
-
-    pub async fn entry(&self, seq: u64) -> Result<Option<Catalog>> {
-        let name = names::catalog(seq);
-        let Some(bytes) = self.place.find(&name).await? else { return Ok(None) };
-        let entry = self.open_entry(&name, &bytes).await?;
-        if entry.seq != seq {
-            return Err(fault::damaged(
-                self.place.full(&name),
-                format!("it says that it is entry {}", entry.seq),
-            ));
-        }
-        Ok(Some(entry))
-    }
-
-    async fn listed_head(&self) -> Result<Arc<Catalog>> {
-        let head = self.listed().await?;
-        if head.keys.is_none() && self.check_plain().await.is_err() {
-            // The store may have been given keys since the entries were listed.
-            let again = self.listed().await?;
-            if again.keys.is_none() {
-                self.check_plain().await?;
-            }
-            return Ok(again);
-        }
-        Ok(head)
-    }
-
-    async fn listed(&self) -> Result<Arc<Catalog>> {
-        // An entry that was listed can be removed before it is read, by writers that run ahead.
-        for _ in 0..100 {
-            let Some(newest) = self.entries().await?.last().copied() else {
-                return Ok(Arc::new(Catalog::empty()));
-            };
-            if let Some(entry) = self.entry(newest).await? {
-                return Ok(Arc::new(entry));
-            }
-        }
-        Err(fault::damaged(self.place.full(names::CATALOG), "its newest entry is listed and cannot be read"))
-    }
-
-    /// Numbers of the entries that exist, ascending.
-    pub async fn entries(&self) -> Result<Vec<u64>> {
-        let mut found: Vec<u64> = self
-            .place
-            .list(names::CATALOG)
-            .await?
-            .iter()
-            .filter_map(|o| o.path.rsplit('/').next()?.strip_suffix(".json")?.parse().ok())
-            .collect();
-        found.sort_unstable();
-        Ok(found)
-    }
-
-    /// Tries to make `next` the entry after `head`. None when another writer was first.
-    ///
-    /// Everything that was put before is durable when this returns an entry.
-    pub async fn try_commit(&self, head: &Arc<Catalog>, next: Catalog) -> Result<Option<Arc<Catalog>>> {
-        let keys = self.place.keys();
-        if keys.as_ref().map(|keys| &keys.reference) != next.keys.as_ref() {
-            // Another task of this process has seen newer keys, so there is a newer entry.
-            return Ok(None);
-        }
-        self.try_commit_with(head, next, keys.as_deref()).await
-    }
-
-    /// As [`Self::try_commit`], with the keys that seal the entry.
-    pub async fn try_commit_with(
-        &self,
-        head: &Arc<Catalog>,
-        next: Catalog,
-        keys: Option<&StoreKeys>,
-    ) -> Result<Option<Arc<Catalog>>> {
-        debug_assert_eq!(next.seq, head.seq + 1, "entries follow each other");
-        let name = names::catalog(next.seq);
-        let plain = self.place.json(&name, &next)?;
-        let bytes = match keys {
-            None => plain,
-            Some(keys) => keys.seal_entry(&name, &plain).map_err(|e| self.place.key_error(&name, e))?,
-        };
-        match self.place.create(&name, bytes.clone()).await {
-            Ok(Put::Existed) => return Ok(None),
-            Ok(Put::Created) => {}
-            // The request may have arrived all the same.
-            Err(e @ StoreError::Unavailable { .. }) => match self.place.find(&name).await {
-                Ok(Some(found)) if found == bytes => {}
-                _ => return Err(e),
-            },
-            Err(e) => return Err(e),
-        }
-        if !self.place.exists(&name).await? {
-            // A place that answers and stores nothing.
-            return Err(fault::damaged(self.place.full(&name), "it was written and is not there"));
-        }
-        if head.seq > 0 && !self.place.exists(&names::catalog(head.seq)).await? {
-            // The store ran ahead by more entries than are kept; ours is a number long used and removed.
-            self.place.delete(&name).await?;
-            *self.head.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Ok(None);
-        }
-        let next = Arc::new(next);
-        self.remember(&next);
-        if next.seq.is_multiple_of(CATALOG_SWEEP) {
-            // The commit stands whatever becomes of this.
-            if let Err(error) = self.sweep_entries(next.seq).await {
-                tracing::warn!(%error, "old catalog entries were not removed");
-            }
-        }
-        Ok(Some(next))
-    }
-
-    /// Removes old entries, the oldest first.
-    async fn sweep_entries(&self, head: u64) -> Result<()> {
-        for seq in self.entries().await?.into_iter().take_while(|seq| seq + CATALOG_KEPT < head) {
-            self.place.delete(&names::catalog(seq)).await?;
-        }
-        Ok(())
     }
 
     /// Whether any of these ids was condemned after entry `since`, as far as entry `head` knows.

@@ -9,6 +9,7 @@ use crate::place::Place;
 use crate::shared::Shared;
 use crate::sink::{SHARD, Target};
 use crate::table::{Table, TableVersion};
+use crate::vacuum::Retention;
 use crate::{Result, fault};
 use async_trait::async_trait;
 use keepfast_keys::{Credentials, Random, SystemRandom};
@@ -35,8 +36,12 @@ pub struct Options {
     pub hold_for: Duration,
     /// What opens the store, where it has keys.
     pub credentials: Credentials,
+    /// Whether it is known to have keys: one without is then another one in its place.
+    pub sealed: bool,
     /// Where random bytes of keys come from.
     pub random: Arc<dyn Random>,
+    /// What writers leave of the past, after their commits.
+    pub retention: Retention,
 }
 
 impl Default for Options {
@@ -47,7 +52,9 @@ impl Default for Options {
             target_rows: 16_384,
             hold_for: Duration::from_secs(7 * 24 * 3600),
             credentials: Credentials::none(),
+            sealed: false,
             random: Arc::new(SystemRandom),
+            retention: Retention::default(),
         }
     }
 }
@@ -286,11 +293,13 @@ impl ColumnarStore {
         _writer: &WriterId,
         mut change: impl FnMut(&Arc<Catalog>) -> Result<Option<Catalog>>,
     ) -> Result<bool> {
-        let _turn = self.shared.turn.acquire().await;
+        let turn = self.shared.turn.acquire().await;
         loop {
             let head = self.shared.head().await?;
             let Some(next) = change(&head)? else { return Ok(false) };
-            if self.shared.try_commit(&head, next).await?.is_some() {
+            if let Some(done) = self.shared.try_commit(&head, next).await? {
+                drop(turn);
+                self.tend(&head, &done).await;
                 return Ok(true);
             }
         }

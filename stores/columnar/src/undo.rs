@@ -38,26 +38,29 @@ pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()>
     let steps: Vec<Step> = serde_json::from_value(token.0.clone())
         .map_err(|e| refuse(format!("its token cannot be read: {e}")))?;
     let writer = WriterId::random();
-    let _turn = shared.turn.acquire().await;
+    let turn = shared.turn.acquire().await;
     loop {
         let head = shared.head().await?;
         let mut next = head.next(&writer, "undo".into());
+        // Its first keys gave the store's tables other ids.
+        let or = match head.sealed_since {
+            Some(_) => "or it was undone already, or the store was given its first keys since",
+            None => "or it was undone already",
+        };
         for step in &steps {
             match step {
                 Step::Created { name, id } => {
                     if next.remove(id).is_none() {
-                        return Err(refuse(format!("table '{name}' is gone, or it was undone already")));
+                        return Err(refuse(format!("table '{name}' is gone, {or}")));
                     }
                 }
                 Step::Replaced { name, id, kept, old } => {
                     if next.by_id(id).is_none() {
-                        return Err(refuse(format!(
-                            "table '{name}' is another one, or it was undone already"
-                        )));
+                        return Err(refuse(format!("table '{name}' is another one, {or}")));
                     }
                     let Some(at) = next.tables.iter().position(|t| t.id == *old && t.replaced.is_some())
                     else {
-                        return Err(refuse(format!("'{kept}' is gone, or it was undone already")));
+                        return Err(refuse(format!("'{kept}' is gone, {or}")));
                     };
                     let current = next.remove(id).map(|t| t.name).unwrap_or_else(|| name.clone());
                     let at = next.tables.iter().position(|t| t.id == *old).unwrap_or(at);
@@ -68,13 +71,10 @@ pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()>
                 }
                 Step::Merged { id, before, after } => {
                     let Some(entry) = next.by_id(id).cloned() else {
-                        return Err(refuse("the table is gone".into()));
+                        return Err(refuse(format!("the table is gone, {or}")));
                     };
                     if entry.file != *after {
-                        return Err(refuse(format!(
-                            "table '{}' was written to after it, or it was undone already",
-                            entry.name
-                        )));
+                        return Err(refuse(format!("table '{}' was written to after it, {or}", entry.name)));
                     }
                     let ready = version_again(store, &entry, before).await?.ok_or_else(|| {
                         refuse(format!("the version of '{}' before it is no longer kept", entry.name))
@@ -86,7 +86,9 @@ pub(crate) async fn undo(store: &ColumnarStore, token: &UndoToken) -> Result<()>
                 }
             }
         }
-        if shared.try_commit(&head, next).await?.is_some() {
+        if let Some(done) = shared.try_commit(&head, next).await? {
+            drop(turn);
+            store.tend(&head, &done).await;
             return Ok(());
         }
     }

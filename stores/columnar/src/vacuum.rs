@@ -7,6 +7,7 @@
 use crate::catalog::{Catalog, Condemned, CondemnedRef};
 use crate::cut::Hold;
 use crate::names::{self, WriterId};
+use crate::seal::is_sealed;
 use crate::store::ColumnarStore;
 use crate::version::VersionFile;
 use crate::{Result, fault};
@@ -24,12 +25,15 @@ use std::time::Duration;
 pub struct Retention {
     /// Versions of each table that are kept whatever their age, the newest among them; at least 1.
     pub versions: u64,
-    /// Versions younger than this are kept too, so that an incremental backup a day finds where the last one was.
+    /// Versions that were the newest at any time since then are kept too, so that an incremental backup a day finds where the
+    /// last one was.
     pub age: Duration,
     /// But never more than this many.
     pub most: u64,
     /// Unfinished writes, loads and dropped tables stay this long: their writers and readers may be at work.
     pub leftovers: Duration,
+    /// But loads that another process can go on with stay this long after they began.
+    pub loads: Duration,
 }
 
 impl Default for Retention {
@@ -39,6 +43,7 @@ impl Default for Retention {
             age: Duration::from_secs(48 * 3600),
             most: 10_000,
             leftovers: Duration::from_secs(3600),
+            loads: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
@@ -46,7 +51,8 @@ impl Default for Retention {
 impl Retention {
     /// Only the newest version of each table, and nothing unfinished: for when nobody else uses the store.
     pub fn newest() -> Self {
-        Self { versions: 1, age: Duration::ZERO, most: 1, leftovers: Duration::ZERO }
+        let none = Duration::ZERO;
+        Self { versions: 1, age: none, most: 1, leftovers: none, loads: none }
     }
 }
 
@@ -67,9 +73,26 @@ pub struct Removed {
 
 /// How long lists of condemned objects are kept; a write that takes longer starts anew.
 const CONDEMNED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Objects read or removed at once.
+const AT_ONCE: usize = 16;
+
+/// Version files by their names.
+type Versions = HashMap<String, Arc<VersionFile>>;
+
 /// Marks a table whose older versions were condemned.
 pub(crate) fn versions_of(table: &TableId) -> String {
     format!("versions:{table}")
+}
+
+/// What a vacuum looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'a> {
+    /// Everything.
+    All,
+    /// One table.
+    Table(&'a TableId),
+    /// What no catalog entry shows: dropped tables, and loads.
+    Hidden,
 }
 
 /// What is to be removed, found for one catalog entry.
@@ -92,15 +115,17 @@ impl ColumnarStore {
             Some(name) => Some(self.table(name).await?.id),
             None => None,
         };
-        self.vacuum_id(only.as_ref(), retention).await
+        self.vacuum_scope(only.as_ref().map_or(Scope::All, Scope::Table), retention).await
     }
 
-    pub(crate) async fn vacuum_id(&self, only: Option<&TableId>, retention: &Retention) -> Result<Removed> {
+    pub(crate) async fn vacuum_scope(&self, scope: Scope<'_>, retention: &Retention) -> Result<Removed> {
         let place = &self.shared.place;
-        for _ in 0..20 {
+        for tried in 0..20 {
+            // Once another writer was first, those of this process wait until the next plan is done.
+            let mut turn = if tried == 0 { None } else { Some(self.shared.turn.acquire().await) };
             let head = self.shared.head().await?;
             self.end_removal(&head).await?;
-            let plan = self.plan_vacuum(&head, only, retention).await?;
+            let plan = self.plan_vacuum(&head, scope, retention).await?;
             if plan.objects.is_empty() && plan.dropped.is_empty() {
                 return Ok(plan.removed);
             }
@@ -113,10 +138,11 @@ impl ColumnarStore {
             let list = Condemned { format: crate::place::FORMAT, ids, before: head.condemned.clone() };
             place.put(&object, place.encode(&object, &list)?).await?;
             next.condemned = Some(CondemnedRef { seq: next.seq, object: object.clone() });
-            let done = {
-                let _turn = self.shared.turn.acquire().await;
-                self.shared.try_commit(&head, next).await?.is_some()
-            };
+            if turn.is_none() {
+                turn = Some(self.shared.turn.acquire().await);
+            }
+            let done = self.shared.try_commit(&head, next).await?.is_some();
+            drop(turn);
             if !done {
                 place.delete(&object).await?;
                 continue;
@@ -128,7 +154,7 @@ impl ColumnarStore {
                         let place = place.clone();
                         async move { place.delete(&path).await }
                     })
-                    .buffered(16)
+                    .buffered(AT_ONCE)
                     .try_collect::<()>()
                     .await?;
             }
@@ -136,7 +162,10 @@ impl ColumnarStore {
             return Ok(plan.removed);
         }
         Err(StoreError::Conflict {
-            table: only.map_or_else(|| "all tables".into(), |id| id.0.clone()),
+            table: match scope {
+                Scope::Table(id) => id.0.clone(),
+                Scope::All | Scope::Hidden => "all tables".into(),
+            },
             reason: "other writers were always first".into(),
         })
     }
@@ -144,33 +173,27 @@ impl ColumnarStore {
     async fn plan_vacuum(
         &self,
         head: &Arc<Catalog>,
-        only: Option<&TableId>,
+        scope: Scope<'_>,
         retention: &Retention,
     ) -> Result<Plan> {
-        let place = &self.shared.place;
         let now = Timestamp::now();
         // Holds are read after the catalog entry: a cut that is not seen here looks at the catalog after us.
         let held = self.held(now).await?;
+        let loading = crate::resume::tables(self, retention.loads, now).await?;
         let mut plan = Plan::default();
-        let mut tables: BTreeMap<TableId, Vec<ObjectInfo>> = BTreeMap::new();
-        let folder = only.map_or_else(|| names::DATA.to_owned(), names::table);
-        for object in place.list(&folder).await? {
-            if let Some(id) = object.path.split('/').nth(1) {
-                tables.entry(TableId(id.to_owned())).or_default().push(object);
-            }
-        }
-        for (id, objects) in tables {
+        for (id, objects) in self.objects_by_table(head, scope).await? {
             match head.by_id(&id) {
                 Some(entry) => {
                     let newest = self.shared.version(&id, &entry.file).await?;
                     let mut keep = Keep::default();
                     keep.newest(newest.clone(), entry.file.clone());
-                    self.keep_versions(&mut keep, newest, retention, now).await?;
+                    let read = self.read_versions(&id, &objects).await?;
+                    self.keep_versions(&mut keep, newest, &read, retention, now).await?;
                     self.keep_held(&mut keep, &id, held.get(&id)).await?;
                     self.refer(&mut keep, &id).await?;
                     plan.unreferenced(&id, objects, &keep, retention, now);
                 }
-                None if held.contains_key(&id) => {}
+                None if held.contains_key(&id) || loading.contains(&id) => {}
                 None => {
                     let dropped = head.dropped.iter().find(|d| d.id == id);
                     let gone = match dropped {
@@ -184,13 +207,47 @@ impl ColumnarStore {
             }
         }
         // A dropped table may have no objects left.
-        for d in head.dropped.iter().filter(|d| only.is_none_or(|id| d.id == *id)) {
+        for d in &head.dropped {
+            if matches!(scope, Scope::Table(id) if *id != d.id) {
+                continue;
+            }
             if !held.contains_key(&d.id) && older(d.at, retention.leftovers, now) {
                 plan.dropped.insert(d.id.clone());
             }
         }
         plan.objects.sort_by(|a, b| kind(&a.path).cmp(&kind(&b.path)).then_with(|| a.path.cmp(&b.path)));
         Ok(plan)
+    }
+
+    /// The objects of each table that is to be looked at.
+    async fn objects_by_table(
+        &self,
+        head: &Catalog,
+        scope: Scope<'_>,
+    ) -> Result<BTreeMap<TableId, Vec<ObjectInfo>>> {
+        let place = &self.shared.place;
+        let folders = match scope {
+            Scope::All => vec![names::DATA.to_owned()],
+            Scope::Table(id) => vec![names::table(id)],
+            Scope::Hidden => {
+                let folders = place.folders(names::DATA).await?;
+                let visible = |name: &String| head.by_id(&TableId(name.clone())).is_some();
+                folders
+                    .into_iter()
+                    .filter(|name| !visible(name))
+                    .map(|name| names::table(&TableId(name)))
+                    .collect()
+            }
+        };
+        let mut tables: BTreeMap<TableId, Vec<ObjectInfo>> = BTreeMap::new();
+        for folder in folders {
+            for object in place.list(&folder).await? {
+                if let Some(id) = names::parse_table(&object.path) {
+                    tables.entry(id).or_default().push(object);
+                }
+            }
+        }
+        Ok(tables)
     }
 
     /// Versions that open cuts hold; expired holds are removed.
@@ -200,6 +257,11 @@ impl ColumnarStore {
         for object in place.list(names::HOLDS).await? {
             // A hold can be given back while we look.
             let Some(bytes) = place.find(&object.path).await? else { continue };
+            if place.keys().is_some() && !is_sealed(&bytes) {
+                // Its reader knew of no keys, and what it held is gone.
+                place.delete(&object.path).await?;
+                continue;
+            }
             match place.decode::<Hold>(&object.path, &bytes) {
                 Ok(hold) if hold.until > now => {
                     for table in hold.tables {
@@ -219,11 +281,30 @@ impl ColumnarStore {
         Ok(held)
     }
 
+    /// The version files among a table's objects, by their names. They may be many, so several are read at once.
+    async fn read_versions(&self, table: &TableId, objects: &[ObjectInfo]) -> Result<Versions> {
+        let files = objects.iter().filter(|o| kind(&o.path) == 0).filter_map(|o| o.path.rsplit('/').next());
+        stream::iter(files.map(str::to_owned).collect::<Vec<_>>())
+            .map(|file| async move {
+                match self.shared.find_version(table, &file).await {
+                    Ok(found) => Ok(found.map(|version| (file, version))),
+                    // One that nobody refers to is no concern.
+                    Err(StoreError::Damaged { .. }) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await
+    }
+
     /// Goes back from the newest version as far as versions are kept, and notes the writers of those before.
     async fn keep_versions(
         &self,
         keep: &mut Keep,
         newest: Arc<VersionFile>,
+        read: &Versions,
         retention: &Retention,
         now: Timestamp,
     ) -> Result<()> {
@@ -231,10 +312,17 @@ impl ColumnarStore {
         let mut kept = 1;
         let mut keeping = true;
         while let Some(parent) = at.parent.clone() {
-            let Some(version) = self.shared.find_version(&at.table, &parent).await? else { break };
+            let version = match read.get(&parent) {
+                Some(version) => version.clone(),
+                None => match self.shared.find_version(&at.table, &parent).await? {
+                    Some(version) => version,
+                    None => break,
+                },
+            };
+            // It was the newest until the one after it was made.
             keeping = keeping
                 && kept < retention.most.max(1)
-                && (kept < retention.versions || !older(version.at, retention.age, now));
+                && (kept < retention.versions || !older(at.at, retention.age, now));
             keep.committed.insert(version.writer.clone());
             if keeping {
                 kept += 1;
@@ -260,10 +348,14 @@ impl ColumnarStore {
         for version in keep.versions.values() {
             pages.extend(version.pages.iter().map(|p| (p.name.clone(), p.clone())));
         }
-        for (name, page) in pages {
-            for segment in self.shared.page(table, &page).await?.iter() {
-                keep.names.insert(names::segment(table, &segment.file_name()));
-            }
+        let mut pages =
+            stream::iter(pages)
+                .map(|(name, page)| async move {
+                    Ok::<_, StoreError>((name, self.shared.page(table, &page).await?))
+                })
+                .buffered(AT_ONCE);
+        while let Some((name, segments)) = pages.try_next().await? {
+            keep.names.extend(segments.iter().map(|segment| names::segment(table, &segment.file_name())));
             keep.names.insert(names::page(table, &name));
         }
         keep.names.extend(keep.versions.keys().map(|file| names::version(table, file)));
@@ -283,13 +375,18 @@ impl ColumnarStore {
 
     /// As [`Self::vacuum`] with the usual retention, and what writers left in the place itself.
     pub(crate) async fn sweep_all(&self) -> Result<Vec<String>> {
-        let retention = Retention::default();
-        let mut lines = self.vacuum(None, &retention).await?.lines;
-        let files = self.shared.place.target.sweep(retention.leftovers).await.map_err(fault::objects)?;
+        let mut lines = self.vacuum_scope(Scope::All, &self.shared.options.retention).await?.lines;
+        let files = self.sweep_files().await?;
         if files > 0 {
             lines.push(format!("{files} unfinished files"));
         }
         Ok(lines)
+    }
+
+    /// Removes files that dead writers left half written.
+    pub(crate) async fn sweep_files(&self) -> Result<u64> {
+        let leftovers = self.shared.options.retention.leftovers;
+        self.shared.place.target.sweep(leftovers).await.map_err(fault::objects)
     }
 }
 
@@ -320,11 +417,17 @@ impl Plan {
         now: Timestamp,
     ) {
         let (mut versions, mut n) = (0u64, 0u64);
+        // A writer is at work as long as something of it is young.
+        let mut last: HashMap<Option<WriterId>, i64> = HashMap::new();
+        for object in &objects {
+            let at = last.entry(writer_of(&object.path)).or_insert(object.modified_ms);
+            *at = object.modified_ms.max(*at);
+        }
         for object in objects.into_iter().filter(|o| !keep.names.contains(&o.path)) {
-            let file = object.path.rsplit('/').next().unwrap_or_default();
-            let writer = names::parse_version_file(file).map(|(_, w)| w).or_else(|| names::writer_of(file));
+            let writer = writer_of(&object.path);
             let done = writer.as_ref().is_some_and(|w| keep.committed.contains(w));
-            if !done && !older_ms(object.modified_ms, retention.leftovers, now) {
+            let written = last.get(&writer).copied().unwrap_or(object.modified_ms);
+            if !done && !older_ms(written, retention.leftovers, now) {
                 continue;
             }
             if kind(&object.path) == 0 {
@@ -359,6 +462,12 @@ impl Plan {
     }
 }
 
+/// The writer of an object of a table.
+fn writer_of(path: &str) -> Option<WriterId> {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    names::parse_version_file(file).map(|(_, writer)| writer).or_else(|| names::writer_of(file))
+}
+
 /// The order of removal: versions first, so that nobody finds one whose rows are gone.
 fn kind(path: &str) -> u8 {
     match path.split('/').nth(2) {
@@ -368,7 +477,7 @@ fn kind(path: &str) -> u8 {
     }
 }
 
-fn older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
+pub(crate) fn older(at: Timestamp, age: Duration, now: Timestamp) -> bool {
     older_ms(at.as_millisecond(), age, now)
 }
 

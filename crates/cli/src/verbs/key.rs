@@ -94,9 +94,13 @@ async fn add(app: &App, args: NewKeyArgs) -> Result<(), CliError> {
         ("passphrase", NewRecipient::Passphrase(passphrase, Cost::default()))
     };
     let name = args.name.as_deref().unwrap_or(usual);
+    let sealed = owner.is_store() && !owner.has_keys().await?;
     owner.add(name, &recipient).await?;
     let (generation, _) = owner.recipients().await?;
     let mut line = format!("'{name}' can open {}, generation {generation} of its keys", owner.url());
+    if sealed {
+        line.push_str("\nrestores into it that were made before cannot be undone any more: its tables were written anew");
+    }
     if let Some(secret) = &secret {
         line.push_str("\nkeep this line in a safe place; it is shown once:\n");
         line.push_str(secret);

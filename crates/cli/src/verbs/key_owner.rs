@@ -39,6 +39,10 @@ impl KeyOwner {
         }
     }
 
+    pub fn is_store(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
+
     /// Where it is, without secrets.
     pub fn url(&self) -> String {
         match self {

@@ -69,7 +69,13 @@ fn a_store_with_tables_is_given_keys_and_they_come_and_go() {
     folder.sql(PEOPLE);
     fails(&folder, PHRASE, &["key", "rotate", "--store"], "KF0403");
     assert!(!open_words(&folder.join("keepfast-data/store")).is_empty());
-    ok(&folder, &["key", "add", "office", "--store"]);
+    ok(&folder, &["backup", "people", "--to", "b"]);
+    let restored = ok(&folder, &["restore", "people", "--from", "b"]);
+    let (_, id) = restored.split_once("`keepfast undo ").expect("a restore says how it is undone");
+    let given = ok(&folder, &["key", "add", "office", "--store"]);
+    assert!(given.contains("cannot be undone"), "{given}");
+    let said = fails(&folder, PHRASE, &["undo", id.split('`').next().unwrap()], "KF0309");
+    assert!(said.contains("was given its first keys since"), "{said}");
     counted(&folder, "SELECT count(*) FROM people", 3000);
     assert_eq!(open_words(&folder.join("keepfast-data/store")), [] as [String; 0]);
 
@@ -78,7 +84,8 @@ fn a_store_with_tables_is_given_keys_and_they_come_and_go() {
         files.into_iter().map(|f| (std::fs::read(&f).unwrap(), f)).collect::<Vec<_>>()
     };
     let before = segments();
-    ok(&folder, &["key", "add", "second", "--new-passphrase-file", "second.txt", "--store"]);
+    let added = ok(&folder, &["key", "add", "second", "--new-passphrase-file", "second.txt", "--store"]);
+    assert!(!added.contains("undone"), "{added}");
     ok(&folder, &["key", "rotate", "--passphrase-file", "second.txt", "--store"]);
     ok(&folder, &["key", "remove", "office", "--passphrase-file", "second.txt", "--store"]);
     assert!(segments() == before, "no data were written again");
@@ -97,6 +104,13 @@ fn a_store_of_the_configuration_names_its_own_passphrase_and_takes_a_copy() {
     let url = format!("columnar://{}", folder.join("archive").display());
     let store = format!("[stores.archive]\nurl = \"{url}\"\npassphrase_file = \"archive.txt\"\n");
     folder.write("keepfast.toml", &store);
+    // Whoever puts a plain store in its place is not served.
+    for args in [
+        &["sql", "-c", "SELECT * FROM archive.main.people"][..],
+        &["backup", "archive.main.people", "--to", "b"],
+    ] {
+        fails(&folder, "", args, "KF0403");
+    }
     folder.ok(&["key", "add", "office", "--store", "archive"]);
     folder.sql(PEOPLE);
     fails(&folder, "", &["backup", "people", "--to", &url], "KF0401");

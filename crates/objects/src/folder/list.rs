@@ -140,12 +140,13 @@ pub(super) async fn one_level(root: Arc<PathBuf>, prefix: Path) -> Result<ListRe
     .await?
 }
 
-/// Removes temporary files that were last written longer than `age` ago.
+/// Removes temporary files that were last written longer than `age` ago, for good.
 pub(super) fn sweep(root: &std::path::Path, age: Duration) -> io::Result<u64> {
     let now = SystemTime::now();
     let mut folders = vec![root.to_owned()];
     let mut removed = 0;
     while let Some(folder) = folders.pop() {
+        let before = removed;
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
@@ -167,6 +168,9 @@ pub(super) fn sweep(root: &std::path::Path, age: Duration) -> io::Result<u64> {
             if old && fs::remove_file(entry.path()).is_ok() {
                 removed += 1;
             }
+        }
+        if removed > before {
+            super::sync::sync_folder(&folder)?;
         }
     }
     Ok(removed)

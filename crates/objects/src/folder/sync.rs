@@ -147,7 +147,7 @@ impl Syncer {
     }
 }
 
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|f| f.sync_all()) {
         // It was removed, with everything in it, or stands above the root where we may not look.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(()),

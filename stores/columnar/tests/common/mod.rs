@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod paused;
+
 use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;

@@ -1,13 +1,12 @@
-//! A store with keys: nothing planted stands anywhere in clear, every changed byte is found, and keys come and go.
+//! A store with keys: nothing planted stands anywhere in clear, and every changed byte is found.
 
 use crate::common::{
-    PHRASE, all_objects, encrypted_memory, encrypted_over, holding, memory, name, opened_by, over,
-    passphrase, small, store_over,
+    PHRASE, all_objects, encrypted_memory, encrypted_over, holding, memory, name, opened_by, over, small,
+    store_over,
 };
 use arrow::array::{RecordBatch, StringArray};
 use futures::TryStreamExt;
-use keepfast_columnar::{ColumnarStore, Options, Retention};
-use keepfast_keys::{Credentials, Passphrase};
+use keepfast_columnar::{ColumnarStore, Retention};
 use keepfast_model::{Coded, ColumnType, KeyRange, RunId, TableSchema};
 use keepfast_objects::Target;
 use keepfast_objects::faulty::{Fault, Process, Script};
@@ -20,16 +19,16 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const WORDS: &[&str] = &["planted_table", "planted_column", "planted-key", "planted-value"];
+pub const WORDS: &[&str] = &["planted_table", "planted_column", "planted-key", "planted-value"];
 
 /// Keys are texts, so that bounds of segments and pages hold planted words, too.
-fn schema(keyed: bool) -> TableSchema {
+pub fn schema(keyed: bool) -> TableSchema {
     let columns =
         vec![("planted_column".into(), ColumnType::Text, false), ("v".into(), ColumnType::Text, true)];
     TableSchema::of(columns, if keyed { &["planted_column"] } else { &[] }).unwrap()
 }
 
-fn rows(keyed: bool, range: std::ops::Range<u32>, value: &str) -> RecordBatch {
+pub fn rows(keyed: bool, range: std::ops::Range<u32>, value: &str) -> RecordBatch {
     let keys = StringArray::from_iter_values(range.clone().map(|i| format!("planted-key {i:05}")));
     let values = StringArray::from_iter_values(range.map(|i| format!("planted-value {value} {i}")));
     RecordBatch::try_new(schema(keyed).physical(), vec![Arc::new(keys), Arc::new(values)]).unwrap()
@@ -46,19 +45,19 @@ fn table(target: &str, mode: LoadMode) -> LoadTable {
     }
 }
 
-async fn begin_load(store: &ColumnarStore, mode: LoadMode) -> Result<Arc<dyn Load>> {
+pub async fn begin_load(store: &ColumnarStore, mode: LoadMode) -> Result<Arc<dyn Load>> {
     let tables = vec![table("planted_table", mode)];
     store.begin_load(LoadOptions { run: RunId("run".into()), tables }).await
 }
 
-async fn insert(store: &ColumnarStore, table: &str, batch: RecordBatch) -> Result<()> {
+pub async fn insert(store: &ColumnarStore, table: &str, batch: RecordBatch) -> Result<()> {
     let mut change = store.table(&name(table)).await?.begin().await?;
     change.insert(batch, OnDuplicate::Refuse).await?;
     change.commit().await.map(drop)
 }
 
 /// All rows of all tables.
-async fn content(store: &ColumnarStore) -> Result<BTreeMap<String, Vec<RecordBatch>>> {
+pub async fn content(store: &ColumnarStore) -> Result<BTreeMap<String, Vec<RecordBatch>>> {
     let mut all = BTreeMap::new();
     for table in store.tables().await? {
         let head = store.table(&table).await?.head().await?;
@@ -73,7 +72,7 @@ async fn content(store: &ColumnarStore) -> Result<BTreeMap<String, Vec<RecordBat
 }
 
 /// Everything that a store does with rows, one after the other.
-async fn everything(store: &ColumnarStore) -> Result<()> {
+pub async fn everything(store: &ColumnarStore) -> Result<()> {
     for (table, keyed) in [("planted_table", true), ("planted_table_bag", false)] {
         store.create_table(&name(table), &schema(keyed), false).await?;
         insert(store, table, rows(keyed, 0..60, "first")).await?;
@@ -105,12 +104,12 @@ async fn everything(store: &ColumnarStore) -> Result<()> {
     Ok(())
 }
 
-fn seen_by(process: &Process, objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
+pub fn seen_by(process: &Process, objects: &Arc<dyn ObjectStore>) -> ColumnarStore {
     let target = Target::new(objects.clone(), Path::default(), "memory:store");
     ColumnarStore::with_options(process.wrap(&target), opened_by(PHRASE))
 }
 
-async fn copy_of(objects: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+pub async fn copy_of(objects: &Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
     let copy = memory();
     for (path, bytes) in all_objects(objects).await {
         copy.put(&path, bytes.into()).await.unwrap();
@@ -206,211 +205,11 @@ async fn without_the_right_key_nothing_opens_and_the_error_says_what_to_give() {
     assert_eq!(content(&encrypted_over(&objects)).await.unwrap().len(), 2);
 }
 
-async fn insert_small(store: &ColumnarStore) {
+pub async fn insert_small(store: &ColumnarStore) {
     for table in ["t", "u"] {
         store.create_table(&name(table), &schema(true), false).await.unwrap();
         insert(store, table, rows(true, 0..3, table)).await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn a_store_with_tables_is_sealed_by_its_first_keys_and_what_was_plain_is_removed() {
-    let objects = memory();
-    let store = encrypted_over(&objects);
-    everything(&store).await.unwrap();
-    assert!(matches!(store.rotate_keys().await, Err(StoreError::NoKeys { .. })));
-    let before = content(&store).await.unwrap();
-    assert!(!holding(&objects, WORDS).await.is_empty());
-    // Others are at work: with a load, with a change, with a cut, and with a table to be made. None of them knows of keys yet.
-    let loading = encrypted_over(&objects);
-    let load = begin_load(&loading, LoadMode::Create).await.unwrap();
-    load.remember(&serde_json::json!({"purpose": "planted-value"})).await.unwrap();
-    let target = name("planted_table_renamed");
-    let mut change = encrypted_over(&objects).table(&target).await.unwrap().begin().await.unwrap();
-    change.insert(rows(true, 900..910, "late"), OnDuplicate::Refuse).await.unwrap();
-    let cut = encrypted_over(&objects)
-        .open_cut(std::slice::from_ref(&target), &CutOptions::default())
-        .await
-        .unwrap();
-    let keyless = store_over(&objects);
-    assert_eq!(keyless.tables().await.unwrap().len(), 2);
-
-    store.add_recipient("office", &passphrase(PHRASE)).await.unwrap();
-    assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
-    assert_eq!(content(&store).await.unwrap(), before);
-    assert_eq!(content(&encrypted_over(&objects)).await.unwrap(), before);
-    cut.release().await.unwrap();
-    let changed = change.commit().await;
-    assert!(matches!(changed, Err(StoreError::Conflict { .. })), "{changed:?}");
-    let made = keyless.create_table(&name("t"), &schema(true), false).await;
-    assert!(matches!(made, Err(StoreError::Locked { .. })), "{made:?}");
-    let target = name("planted_table");
-    let stream = Box::pin(futures::stream::iter([Ok(rows(true, 0..5, "late"))]));
-    let part = load.write_part(&target, 0, stream).await.unwrap();
-    load.finish(vec![(target, vec![part])]).await.unwrap();
-    let published = load.publish().await;
-    assert!(matches!(published, Err(StoreError::Conflict { .. })), "{published:?}");
-    load.abandon().await.unwrap();
-    store.vacuum(None, &Retention::newest()).await.unwrap();
-    assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
-    assert_eq!(content(&store).await.unwrap(), before);
-    for table in store.tables().await.unwrap() {
-        store.drop_table(&table, false).await.unwrap();
-    }
-    everything(&store).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_others_commit_while_a_store_gets_its_first_keys_are_sealed_with_it() {
-    let objects = memory();
-    let store = encrypted_over(&objects);
-    store.create_table(&name("planted_table"), &schema(true), false).await.unwrap();
-    insert(&store, "planted_table", rows(true, 0..500, "before")).await.unwrap();
-    let writers = (1..4u32).map(|w| {
-        let store = encrypted_over(&objects);
-        tokio::spawn(async move {
-            for i in 0..40 {
-                let row = rows(true, w * 1000 + i..w * 1000 + i + 1, "during");
-                while let Err(e) = insert(&store, "planted_table", row.clone()).await {
-                    // The table is another one, or its plain objects are gone.
-                    assert!(!matches!(e, StoreError::Row { .. }), "{e}");
-                }
-            }
-        })
-    });
-    let writers: Vec<_> = writers.collect();
-    encrypted_over(&objects).add_recipient("office", &passphrase(PHRASE)).await.unwrap();
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    let store = encrypted_over(&objects);
-    assert_eq!(content(&store).await.unwrap()["planted_table"][0].num_rows(), 620);
-    store.vacuum(None, &Retention::newest()).await.unwrap();
-    assert_eq!(holding(&objects, WORDS).await, [] as [String; 0]);
-}
-
-#[tokio::test]
-async fn recipients_come_and_go_without_any_data_being_written_again() {
-    let objects = encrypted_memory().await;
-    let store = encrypted_over(&objects);
-    insert_small(&store).await;
-    let data = || async {
-        let all = all_objects(&objects).await;
-        all.into_iter().filter(|(path, _)| path.as_ref().starts_with("data/")).collect::<Vec<_>>()
-    };
-    let before = data().await;
-    let other = encrypted_over(&objects);
-    content(&other).await.unwrap();
-    store.add_recipient("second", &passphrase("the second")).await.unwrap();
-    let error = store.add_recipient("second", &passphrase("the second")).await.unwrap_err();
-    assert_eq!(error.code().0, 247, "{error}");
-    let error = store.rotate_keys().await.unwrap_err();
-    assert_eq!(error.code().0, 249, "{error}");
-    let both = Credentials::passphrase(PHRASE).with_passphrase(Passphrase::new("the second".into()));
-    let both = over(&objects, Options { credentials: both, ..small() });
-    both.rotate_keys().await.unwrap();
-    // A process that had it open goes on.
-    assert_eq!(content(&other).await.unwrap().len(), 2);
-    both.remove_recipient("office").await.unwrap();
-    assert_eq!(both.remove_recipient("second").await.unwrap_err().code().0, 248);
-    assert_eq!(data().await, before, "no data were written again");
-    assert_eq!(content(&over(&objects, opened_by("the second"))).await.unwrap().len(), 2);
-    for removed in [&other, &encrypted_over(&objects)] {
-        let error = content(removed).await.unwrap_err();
-        assert!(
-            matches!(&error, StoreError::WrongKey { recipients, .. } if recipients == "second"),
-            "{error}"
-        );
-    }
-    let paths: Vec<String> = all_objects(&objects).await.into_keys().map(|p| p.to_string()).collect();
-    assert_eq!(paths.iter().filter(|p| p.starts_with("keys")).count(), 2, "{paths:?}");
-    insert(&both, "t", rows(true, 10..12, "later")).await.unwrap();
-    assert_eq!(content(&over(&objects, opened_by("the second"))).await.unwrap()["t"][0].num_rows(), 5);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writers_and_changes_of_keys_at_once_lose_nothing() {
-    let objects = encrypted_memory().await;
-    encrypted_over(&objects).create_table(&name("t"), &schema(true), false).await.unwrap();
-    let writers = (0..3u32).map(|w| {
-        let store = encrypted_over(&objects);
-        tokio::spawn(async move {
-            for i in 0..10 {
-                insert(&store, "t", rows(true, w * 100 + i..w * 100 + i + 1, "written")).await.unwrap();
-            }
-        })
-    });
-    let changers = (0..2u32).map(|c| {
-        let store = encrypted_over(&objects);
-        tokio::spawn(async move {
-            for i in 0..4 {
-                let (recipient, _) = keepfast_keys::NewRecipient::recovery();
-                store.add_recipient(&format!("r{c}-{i}"), &recipient).await.unwrap();
-                store.rotate_keys().await.unwrap();
-            }
-        })
-    });
-    let all: Vec<_> = writers.chain(changers).collect();
-    for task in all {
-        task.await.unwrap();
-    }
-    let store = encrypted_over(&objects);
-    assert_eq!(content(&store).await.unwrap()["t"][0].num_rows(), 30);
-    let (generation, recipients) = store.recipients().await.unwrap();
-    assert_eq!(recipients.len(), 9);
-    assert!(generation >= 17, "{generation}");
-}
-
-#[tokio::test]
-async fn a_change_of_keys_that_stops_anywhere_leaves_a_store_that_opens() {
-    let fresh = encrypted_memory().await;
-    let plain = memory();
-    insert_small(&encrypted_over(&fresh)).await;
-    insert_small(&store_over(&plain)).await;
-    let expected = content(&encrypted_over(&fresh)).await.unwrap();
-    let change = |act: usize, store: ColumnarStore| async move {
-        match act {
-            0 => store.add_recipient("office", &passphrase(PHRASE)).await,
-            1 => store.add_recipient("second", &passphrase(PHRASE)).await,
-            _ => store.rotate_keys().await,
-        }
-    };
-    let mut stops = [0; 3];
-    for (act, stops) in (0..3).zip(&mut stops) {
-        let from = if act == 0 { &plain } else { &fresh };
-        let counted = Process::default();
-        change(act, seen_by(&counted, &copy_of(from).await)).await.unwrap();
-        for operation in counted.trace() {
-            for fault in [Fault::DiesBefore, Fault::DiesAfter, Fault::LosesAnswer] {
-                if !fault.fits(operation.kind) {
-                    continue;
-                }
-                let said = format!("act {act}, {fault} at {operation}");
-                let objects = copy_of(from).await;
-                let process = Process::new(Script::at(operation.number, fault));
-                let done = change(act, seen_by(&process, &objects)).await;
-                let next = encrypted_over(&objects);
-                let found = content(&next).await.unwrap_or_else(|e| panic!("{said}: {e}"));
-                assert_eq!(found, expected, "{said}");
-                let given = next.has_keys().await.unwrap();
-                assert!(given || (act == 0 && done.is_err()), "{said}");
-                match change(act, next.clone()).await {
-                    Ok(()) => {}
-                    Err(StoreError::Keys(e)) if e.code().0 == 247 => {}
-                    Err(e) => panic!("{said}: again: {e}"),
-                }
-                next.vacuum(None, &Retention::newest()).await.unwrap();
-                assert_eq!(holding(&objects, WORDS).await, [] as [String; 0], "{said}");
-                assert_eq!(content(&encrypted_over(&objects)).await.unwrap(), expected, "{said}");
-                next.create_table(&name("w"), &schema(true), false).await.unwrap();
-                let closed = store_over(&objects).tables().await;
-                assert!(matches!(closed, Err(StoreError::Locked { .. })), "{said}");
-                *stops += 1;
-            }
-        }
-    }
-    eprintln!("COUNT {} cuts: {stops:?} of giving, adding and rotating keys", stops.iter().sum::<i32>());
-    assert!(stops.iter().all(|n| *n > 20), "{stops:?}");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Several writers at once: nothing is lost, and what cannot be done together is a clear conflict.
 
+use crate::common::paused::Paused;
 use crate::common::{batch, begin, content, head, map, memory, name, schema, store_over};
 use keepfast_columnar::{Change, ColumnarStore, Retention};
 use keepfast_store::{OnDuplicate, StoreError};
+use object_store::ObjectStore;
+use std::sync::Arc;
 
 async fn table(store: &ColumnarStore, keyed: bool, rows: &[(i64, &str)]) {
     let schema = schema(keyed);
@@ -225,4 +228,47 @@ async fn a_store_that_ran_ahead_of_a_sleeping_writer_takes_its_entry_back() {
     }
     let entries = asleep.catalog().await.unwrap().seq;
     assert_eq!(entries, awake.catalog().await.unwrap().seq);
+}
+
+#[tokio::test]
+async fn a_first_entry_that_others_overtook_and_removed_is_taken_back_and_made_again() {
+    let objects = memory();
+    let paused = Paused::at(&objects, "catalog/00000000000000000001.json");
+    let asleep = store_over(&(paused.clone() as Arc<dyn ObjectStore>));
+    let late = tokio::spawn({
+        let asleep = asleep.clone();
+        async move { asleep.create_table(&name("late"), &schema(true), false).await }
+    });
+    paused.reached().await;
+    let awake = store_over(&objects);
+    awake.create_table(&name("t"), &schema(true), false).await.unwrap();
+    for i in 0..100 {
+        let mut change = begin(&awake, "t").await;
+        change.upsert(batch(&schema(true), &[(i, "awake")])).await.unwrap();
+        change.commit().await.unwrap();
+    }
+    paused.go();
+    assert!(late.await.unwrap().unwrap());
+    for store in [&asleep, &awake, &store_over(&objects)] {
+        assert_eq!(store.tables().await.unwrap(), [name("late"), name("t")]);
+        assert_eq!(map(store, "t").await.len(), 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_first_entries_at_once_are_one_history() {
+    for _ in 0..20 {
+        let objects = memory();
+        let makers = (0..8).map(|i| {
+            let store = store_over(&objects);
+            tokio::spawn(async move {
+                store.create_table(&name(&format!("t{i}")), &schema(true), false).await.unwrap()
+            })
+        });
+        for maker in makers.collect::<Vec<_>>() {
+            assert!(maker.await.unwrap());
+        }
+        let head = store_over(&objects).catalog().await.unwrap();
+        assert_eq!((head.seq, head.tables.len()), (8, 8));
+    }
 }
