@@ -14,6 +14,7 @@ mod lifecycle;
 mod log;
 mod no_lie;
 mod prune;
+mod recover;
 mod reencrypt;
 mod repair;
 mod requests;
