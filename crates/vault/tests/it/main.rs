@@ -11,6 +11,7 @@ mod every_damage;
 mod fixtures;
 mod holds;
 mod lifecycle;
+mod locks;
 mod log;
 mod no_lie;
 mod prune;
