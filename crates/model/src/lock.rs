@@ -17,6 +17,13 @@ pub enum LockMode {
     Governance,
 }
 
+impl LockMode {
+    /// Whether a lock of this mode is as good as one of the other.
+    pub fn is_as_firm_as(self, other: Self) -> bool {
+        self == Self::Compliance || other == Self::Governance
+    }
+}
+
 impl fmt::Display for LockMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

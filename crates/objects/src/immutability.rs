@@ -45,11 +45,19 @@ pub trait Immutability: fmt::Debug + Send + Sync {
     /// When the place refuses to say or cannot be reached.
     async fn locking(&self) -> object_store::Result<Option<Locking>>;
 
-    /// Locks the newest version of an object until a time. A lock that lasts longer already may be refused.
+    /// Locks the newest version of an object until a time. One that has a lock already may be refused, unless that is of
+    /// the same mode and ends earlier.
     ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`, or when the place cannot be reached.
     async fn lock(&self, path: &Path, mode: LockMode, until: Timestamp) -> object_store::Result<()>;
+
+    /// Turns a lock of governance into one of compliance until a time, which must not be before that lock's end. The place
+    /// may ask for the right to end locks of governance.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    async fn harden(&self, path: &Path, until: Timestamp) -> object_store::Result<()>;
 
     /// How the newest version of an object is locked; none where it is not.
     ///

@@ -27,23 +27,27 @@ impl Target {
         }
     }
 
-    /// Locks an object until a time at least. One that is locked for longer stays so.
+    /// Locks an object until a time at least, in this mode or a firmer one. No lock is ever shortened or made weaker: one
+    /// that is firmer and ends earlier is extended in its own mode.
     ///
     /// # Errors
     /// [`ObjectsError::Unsupported`] where nothing can be locked; [`ObjectsError::NotFound`] and any other.
     pub async fn lock(&self, name: &str, mode: LockMode, until: Timestamp) -> Result<(), ObjectsError> {
         let locks = self.locks()?;
         let path = self.path(name)?;
-        match locks.lock(&path, mode, until).await {
-            Ok(()) => Ok(()),
-            Err(e) => {
-                // A rival may have locked it for longer; a place refuses to shorten a lock.
-                match locks.locked(&path).await {
-                    Ok(Some((_, longer))) if longer >= until => Ok(()),
-                    _ => Err(self.error("lock", name, e)),
-                }
+        let Err(refused) = locks.lock(&path, mode, until).await else { return Ok(()) };
+        // A place refuses to shorten a lock, and to change its mode; a rival may have locked it meanwhile.
+        let done = match locks.locked(&path).await {
+            Ok(Some((has, end))) if has.is_as_firm_as(mode) && end >= until => Ok(()),
+            Ok(Some((LockMode::Governance, end))) if mode == LockMode::Compliance => {
+                locks.harden(&path, end.max(until)).await
             }
-        }
+            Ok(Some((LockMode::Compliance, _))) if mode == LockMode::Governance => {
+                locks.lock(&path, LockMode::Compliance, until).await
+            }
+            _ => Err(refused),
+        };
+        done.map_err(|e| self.error("lock", name, e))
     }
 
     /// How an object is locked; none where it is not.

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::{Coded, LockMode};
-use keepfast_objects::{Metered, ObjectsError, Put, open_target, open_target_with};
+use keepfast_objects::bucket::Bucket;
+use keepfast_objects::{Metered, ObjectsError, Put, Target, open_target, open_target_with};
 use keepfast_testbed::s3::{Rights, server_or_skip};
 
 fn in_hours(hours: i64) -> Timestamp {
@@ -41,6 +42,39 @@ async fn a_locked_version_survives_a_thief_with_all_rights_and_can_be_read() {
     let refused = s3.delete_version(&bucket, "vault/log/1", genuine).await;
     assert!(refused.status == 403 || refused.status == 400, "{refused:?}");
     assert_eq!(target.get_version("log/1", genuine).await.unwrap(), "genuine");
+}
+
+/// Locks are taken in one mode and asked for in the other.
+async fn modes_are_kept(target: &Target) {
+    let lock = |name: &'static str, mode, hours| async move {
+        target.lock(name, mode, in_hours(hours)).await.unwrap()
+    };
+    let locked = |name: &'static str| async move { target.locked(name).await.unwrap().unwrap() };
+    for name in ["firmer", "shorter", "weaker"] {
+        target.put_new(name, Bytes::from_static(b"x")).await.unwrap();
+    }
+    // A lock of governance that lasts longer is no lock of compliance.
+    lock("firmer", LockMode::Governance, 5).await;
+    lock("firmer", LockMode::Compliance, 1).await;
+    let (mode, until) = locked("firmer").await;
+    assert!(mode == LockMode::Compliance && until > in_hours(4), "{mode} until {until}");
+    lock("shorter", LockMode::Governance, 1).await;
+    lock("shorter", LockMode::Compliance, 5).await;
+    let (mode, until) = locked("shorter").await;
+    assert!(mode == LockMode::Compliance && until > in_hours(4), "{mode} until {until}");
+    // What is firmer stays so, and is as long as was asked for.
+    lock("weaker", LockMode::Compliance, 1).await;
+    lock("weaker", LockMode::Governance, 5).await;
+    let (mode, until) = locked("weaker").await;
+    assert!(mode == LockMode::Compliance && until > in_hours(4), "{mode} until {until}");
+}
+
+#[tokio::test]
+async fn no_lock_is_ever_shortened_or_made_weaker() {
+    modes_are_kept(&Bucket::new(true).target("memory:bucket")).await;
+    let Some(s3) = server_or_skip("no_lock_is_ever_shortened_or_made_weaker") else { return };
+    let bucket = s3.new_bucket("modes", true).await;
+    modes_are_kept(&open_target_with(&format!("s3://{bucket}/vault"), &s3.settings()).unwrap()).await;
 }
 
 #[tokio::test]

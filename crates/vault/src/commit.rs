@@ -159,7 +159,7 @@ impl Vault {
                 self.store_condemned_anew(&log, &mut records, &mut written).await?;
                 self.compare_sizes(&written[compared..]).await?;
             }
-            let locking = self.locking_of(&log, &records);
+            let locking = self.locking_of(&log, &records).await?;
             // A point says that it is locked where this commit has locked what it needs, and nowhere else.
             points_of(&mut records).for_each(|point| point.lock = None);
             if let Some(locking) = locking {

@@ -108,6 +108,24 @@ pub enum VaultError {
         /// The place.
         url: String,
     },
+    /// The place keeps the markers of two vaults, and neither is in force.
+    #[error(
+        "{url} keeps versions of the keepfast.json of {vaults}, and the newest does not tell which of them it is"
+    )]
+    TwoVaults {
+        /// The place.
+        url: String,
+        /// The ids of the vaults.
+        vaults: String,
+    },
+    /// The place keeps two logs of one vault, and both fit.
+    #[error("{url} keeps two histories that both fit; their newest records are {heads}")]
+    TwoHistories {
+        /// The place.
+        url: String,
+        /// Number and hash of the newest record of each.
+        heads: String,
+    },
     /// There is no hold of this id in force.
     #[error("there is no hold '{id}' in {url}")]
     NoHold {
@@ -312,6 +330,8 @@ impl Coded for VaultError {
             Self::OtherRecipients { .. } => 275,
             Self::NoRecipients => 276,
             Self::NotReencrypted { .. } => 277,
+            Self::TwoHistories { .. } => 278,
+            Self::TwoVaults { .. } => 279,
             Self::NoKeys { .. } => 253,
             Self::KeysChanged => 254,
             Self::Keys(e) => return e.code(),
@@ -372,6 +392,12 @@ impl Coded for VaultError {
             }
             Self::NoVersions { .. } => {
                 "Restore from another copy of the vault; a bucket with versions or object lock keeps what is deleted."
+            }
+            Self::TwoVaults { .. } => {
+                "Remove the versions of keepfast.json that are not those of your vault, then run the same command again."
+            }
+            Self::TwoHistories { .. } => {
+                "Run the same command again with `--expect HEAD`, the head that a verify of yours printed."
             }
             Self::NoHold { .. } => "`keepfast show NAME` lists the holds of a backup.",
             Self::Incomplete { .. } => "Run the same command again; nothing was committed.",

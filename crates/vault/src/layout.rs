@@ -141,6 +141,16 @@ pub fn file(kind: ManifestKind, table: &TableId, entry: &SegmentEntry) -> String
     }
 }
 
+/// The hash that the name of a file or a checkpoint states of its bytes; none for anything else.
+pub fn stored_hash(path: &str) -> Option<Hash256> {
+    if let Some((_, stored)) = checkpoint_of(path) {
+        return Some(stored);
+    }
+    table_of(path).filter(|_| is_content(path))?;
+    let name = path.rsplit('/').next()?;
+    Hash256::from_hex(name.strip_suffix(".parquet").unwrap_or(name).split_once('-')?.1)
+}
+
 /// A parity file, where it is its group's of this number.
 pub fn parity(table: &TableId, number: usize, shard: &ParityShard) -> String {
     format!("{TABLES}/{table}/parity/{}", shard.file_name(number))
@@ -215,6 +225,8 @@ mod tests {
             format!("tables/{table}/changes/{id}-{id}.parquet"),
         ] {
             assert!(is_content(&path), "{path}");
+            let of_name = Hash256::from_hex(&id).filter(|_| path.starts_with("tables/"));
+            assert_eq!(stored_hash(&path), of_name, "{path}");
         }
         for path in [
             "keepfast.json".to_owned(),

@@ -47,7 +47,7 @@ pub use lock::Retain;
 pub use log::{AsOf, Hold, LineInfo, Log, LogLine, Point};
 pub use parity::Listed;
 pub use prune::{PruneOptions, PrunePlan, PruneReport, Retention};
-pub use recover::{RecoverReport, recover};
+pub use recover::{RecoverOptions, RecoverReport, recover};
 pub use reencrypt::{NewEncryption, ReencryptOptions, ReencryptReport};
 pub use repair::{Healed, HealedBy, KeyGap, Lost, RepairReport};
 pub use vault::{CreateOptions, Vault};

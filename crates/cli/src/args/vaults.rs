@@ -1,7 +1,7 @@
 //! Arguments of the verbs about vaults and about who can open them.
 
 use clap::{Args, Subcommand, ValueEnum};
-use keepfast_model::TableName;
+use keepfast_model::{Hash256, LogSeq, TableName};
 use std::path::PathBuf;
 
 /// `vault …`
@@ -26,7 +26,16 @@ pub enum VaultVerb {
         /// The vault's URL
         #[arg(value_name = "URL")]
         url: String,
+        /// The head of the vault's log as a verify printed it, where the place keeps two histories
+        #[arg(long, value_name = "HEAD", value_parser = head)]
+        expect: Option<(LogSeq, Hash256)>,
     },
+}
+
+fn head(text: &str) -> Result<(LogSeq, Hash256), &'static str> {
+    let parts = text.split_once(':');
+    let head = parts.and_then(|(seq, hash)| Some((LogSeq(seq.parse().ok()?), Hash256::from_hex(hash)?)));
+    head.ok_or("it has the form number:hash, as `verify` printed it")
 }
 
 /// `vault copy`

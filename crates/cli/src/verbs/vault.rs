@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use keepfast_engine::api::BackupSummary;
 use keepfast_model::ByteCount;
 use keepfast_objects::open_target;
-use keepfast_vault::{CreateOptions, Damage, Vault, VaultError, recover};
+use keepfast_vault::{CreateOptions, Damage, RecoverOptions, Vault, VaultError, recover};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -25,9 +25,9 @@ pub async fn run(app: &App, verb: VaultVerb) -> Result<Exit, CliError> {
             app.out.report(&made)?;
         }
         VaultVerb::Copy(args) => return vault_copy::run(app, args).await,
-        VaultVerb::Recover { url } => {
+        VaultVerb::Recover { url, expect } => {
             let target = open_target(&url).map_err(VaultError::from)?;
-            let report = recover(&target, app.environment()).await?;
+            let report = recover(&target, app.environment(), &RecoverOptions { head: expect }).await?;
             let recovered = Recovered {
                 vault: target.url().to_owned(),
                 recovered: report.recovered,
@@ -94,6 +94,7 @@ async fn locks(vault: &Vault, until: Option<Timestamp>) -> Locks {
         // Credentials that may not ask are enough to read the vault.
         (_, Err(_)) => ("unknown", None),
     };
+    let until = until.filter(|_| !["none", "off"].contains(&place));
     Locks { place, default, until }
 }
 

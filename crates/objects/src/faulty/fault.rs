@@ -77,8 +77,8 @@ impl Fault {
             Self::DiesAfter | Self::LosesAnswer | Self::LosesAnswerAndRetries | Self::Late { .. } => {
                 kind.changes()
             }
-            Self::Swallowed => kind.changes(),
-            Self::PowerFails { .. } => kind.changes() || kind == Kind::Sync,
+            Self::Swallowed => matches!(kind, Kind::Put | Kind::Delete),
+            Self::PowerFails { .. } => matches!(kind, Kind::Put | Kind::Delete | Kind::Sync),
             Self::Full => matches!(kind, Kind::Put | Kind::Sync),
             Self::Stale { .. } => kind == Kind::List,
         }

@@ -9,6 +9,7 @@
 //! follows from how they are scheduled. Read [`fault`](Fault) first.
 
 mod fault;
+mod locks;
 mod store;
 mod trace;
 mod volatile;
@@ -17,8 +18,11 @@ pub use fault::{Fault, Script};
 pub use store::Faulty;
 pub use trace::{Count, Kind, Operation, Tally};
 
+use crate::immutability::Immutability;
 use crate::target::Target;
 use bytes::Bytes;
+use jiff::Timestamp;
+use keepfast_model::LockMode;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, PutOptions, PutPayload, Result};
 use std::collections::HashMap;
@@ -61,6 +65,7 @@ struct Late {
 enum Request {
     Put(Path, PutPayload, PutOptions),
     Delete(Path),
+    Lock(Arc<dyn Immutability>, Path, LockMode, Timestamp),
 }
 
 /// A change that a stale listing does not know of.
@@ -115,8 +120,14 @@ impl Process {
             url: target.url.clone(),
             inner: target.store.clone(),
             barrier: target.barrier().cloned(),
+            immutability: target.immutability().cloned(),
         });
-        Target::with_barrier(faulty.clone(), target.prefix.clone(), target.url.clone(), faulty)
+        let (prefix, url) = (target.prefix.clone(), target.url.clone());
+        let wrapped = Target::with_barrier(faulty.clone(), prefix, url, faulty.clone());
+        match target.immutability() {
+            Some(_) => wrapped.with_immutability(faulty),
+            None => wrapped,
+        }
     }
 
     /// How many operations there were.
@@ -296,6 +307,7 @@ impl Late {
                 drop(self.store.put_opts(&path, payload, options).await);
             }
             Request::Delete(path) => drop(object_store::ObjectStoreExt::delete(&*self.store, &path).await),
+            Request::Lock(locks, path, mode, until) => drop(locks.lock(&path, mode, until).await),
         }
     }
 }

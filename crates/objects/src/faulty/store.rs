@@ -3,6 +3,7 @@
 use super::trace::Kind;
 use super::{Begun, Fault, Late, Process, Recent, Request, Script, ended, lost};
 use crate::folder::{Barrier, Deferred};
+use crate::immutability::Immutability;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -24,6 +25,7 @@ pub struct Faulty {
     pub(super) url: String,
     pub(super) inner: Arc<dyn ObjectStore>,
     pub(super) barrier: Option<Arc<dyn Barrier>>,
+    pub(super) immutability: Option<Arc<dyn Immutability>>,
 }
 
 impl fmt::Debug for Faulty {
@@ -43,7 +45,7 @@ impl Faulty {
     pub fn new(inner: Arc<dyn ObjectStore>, at: u64, fault: Fault) -> Arc<Self> {
         let process = Process::new(Script::at(at, fault));
         process.state().places.push(inner.clone());
-        Arc::new(Self { process, place: 0, url: "faulty".into(), inner, barrier: None })
+        Arc::new(Self { process, place: 0, url: "faulty".into(), inner, barrier: None, immutability: None })
     }
 
     /// The process that sees it so.
@@ -56,7 +58,7 @@ impl Faulty {
         self.process.operations()
     }
 
-    async fn begin(&self, kind: Kind, path: &str, bytes: u64) -> Result<Begun> {
+    pub(super) async fn begin(&self, kind: Kind, path: &str, bytes: u64) -> Result<Begun> {
         self.process.begin(kind, &self.url, path, bytes).await
     }
 
@@ -111,7 +113,7 @@ impl Faulty {
         self.process.state().recent.push(recent);
     }
 
-    fn later(&self, number: u64, by: u64, request: Request) {
+    pub(super) fn later(&self, number: u64, by: u64, request: Request) {
         let late = Late { due: number + by, store: self.inner.clone(), request };
         self.process.state().late.push(late);
     }

@@ -17,6 +17,8 @@ pub enum Kind {
     List,
     /// An object is deleted.
     Delete,
+    /// An object is locked.
+    Lock,
     /// Everything put before is to be made durable.
     Sync,
 }
@@ -24,7 +26,7 @@ pub enum Kind {
 impl Kind {
     /// Whether it changes what the place holds.
     pub fn changes(self) -> bool {
-        matches!(self, Self::Put | Self::Delete)
+        matches!(self, Self::Put | Self::Delete | Self::Lock)
     }
 }
 
@@ -36,6 +38,7 @@ impl fmt::Display for Kind {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Lock => "lock",
             Self::Sync => "sync",
         })
     }

@@ -49,12 +49,13 @@ pub(super) struct Request<'a> {
     pub path: Option<&'a Path>,
     /// Without the question mark; values are encoded.
     pub query: String,
+    pub headers: &'static [(&'static str, &'static str)],
     pub body: Bytes,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn get(path: Option<&'a Path>, query: impl Into<String>) -> Self {
-        Self { method: "GET", path, query: query.into(), body: Bytes::new() }
+        Self { method: "GET", path, query: query.into(), headers: &[], body: Bytes::new() }
     }
 }
 
@@ -122,6 +123,9 @@ impl Client {
             let sum = HeaderValue::from_str(&base64(sum.as_ref())).map_err(|e| invalid(&e))?;
             http.headers_mut().insert("x-amz-checksum-sha256", sum);
             http.headers_mut().insert("x-amz-sdk-checksum-algorithm", HeaderValue::from_static("SHA256"));
+        }
+        for (name, value) in request.headers {
+            http.headers_mut().insert(*name, HeaderValue::from_static(value));
         }
         let credential = self.store.credentials().get_credential().await?;
         AwsAuthorizer::new(&credential, "s3", &self.region).authorize(&mut http, None);

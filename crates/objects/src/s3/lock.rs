@@ -50,18 +50,11 @@ impl Immutability for Client {
     }
 
     async fn lock(&self, path: &Path, mode: LockMode, until: Timestamp) -> object_store::Result<()> {
-        // Whole seconds, never earlier than asked for.
-        let seconds = until.as_second() + i64::from(until.subsec_nanosecond() > 0);
-        let until = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-        let body = format!(
-            "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{}</Mode>\
-             <RetainUntilDate>{until}</RetainUntilDate></Retention>",
-            word(mode)
-        );
-        let request =
-            Request { method: "PUT", path: Some(path), query: "retention=".into(), body: body.into() };
-        self.send(&request).await?.success(path.as_ref())?;
-        Ok(())
+        self.retain(path, mode, until, false).await
+    }
+
+    async fn harden(&self, path: &Path, until: Timestamp) -> object_store::Result<()> {
+        self.retain(path, LockMode::Compliance, until, true).await
     }
 
     async fn locked(&self, path: &Path) -> object_store::Result<Option<(LockMode, Timestamp)>> {
@@ -111,6 +104,31 @@ impl Immutability for Client {
     async fn read_version(&self, path: &Path, version: &str) -> object_store::Result<Bytes> {
         let request = Request::get(Some(path), format!("versionId={}", encoded(version)));
         self.send(&request).await?.success(path.as_ref())
+    }
+}
+
+impl Client {
+    /// Asks for a retention; with `bypass` also where one of governance stands, by the right to end it.
+    async fn retain(
+        &self,
+        path: &Path,
+        mode: LockMode,
+        until: Timestamp,
+        bypass: bool,
+    ) -> object_store::Result<()> {
+        // Whole seconds, never earlier than asked for.
+        let seconds = until.as_second() + i64::from(until.subsec_nanosecond() > 0);
+        let until = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+        let body = format!(
+            "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{}</Mode>\
+             <RetainUntilDate>{until}</RetainUntilDate></Retention>",
+            word(mode)
+        );
+        let headers: &[_] = if bypass { &[("x-amz-bypass-governance-retention", "true")] } else { &[] };
+        let query = "retention=".into();
+        let request = Request { method: "PUT", path: Some(path), query, headers, body: body.into() };
+        self.send(&request).await?.success(path.as_ref())?;
+        Ok(())
     }
 }
 

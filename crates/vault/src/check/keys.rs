@@ -3,7 +3,7 @@
 //! A record names what every copy of the vault has of a key file, and its code binds its recipients to that. So with the keys open a
 //! recipient that was left out, put in or changed is found; and both copies of a file must have the same.
 
-use super::{CheckReport, DamageKind, Touched, unreadable};
+use super::{CheckReport, Damage, DamageKind, Touched, unreadable};
 use crate::error::VaultError;
 use crate::keyring::KeyState;
 use crate::keys::{self, FIRST_GENERATION, Keys};
@@ -25,27 +25,45 @@ impl Vault {
                 report.damage.push(Touched::all(log).damage(self.target().full(&name), what));
             }
         }
-        // Those between are deleted once a newer one stands.
-        let newest = recorded.last_key_value().filter(|(g, _)| **g > FIRST_GENERATION);
-        let Some((generation, named)) = newest.map(|(g, named)| (*g, Some(*named))) else { return Ok(()) };
+        let mut log = log.clone();
+        loop {
+            let damage = self.check_newest_keys(&log, report).await?;
+            if damage.is_empty() {
+                return Ok(());
+            }
+            // A change of keys meanwhile deletes the files before it; those that the log names by then count.
+            match self.log().await {
+                Ok(fresh) if fresh.keys().last_key_value() > log.keys().last_key_value() => log = fresh,
+                _ => {
+                    report.damage.extend(damage);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Both copies of the key file that the log names last. Those between it and the first are deleted once it stands.
+    async fn check_newest_keys(&self, log: &Log, report: &mut CheckReport) -> Result<Vec<Damage>> {
+        let newest = log.keys().last_key_value().filter(|(g, _)| **g > FIRST_GENERATION);
+        let Some((generation, named)) = newest.map(|(g, named)| (*g, Some(*named))) else {
+            return Ok(vec![]);
+        };
         let names = keys::names(generation);
-        let mut whole = vec![];
+        let (mut whole, mut damage) = (vec![], vec![]);
         for name in &names {
             match self.checked_keys(name, generation, named, report).await? {
                 Ok(bytes) => whole.push(bytes),
-                Err(what) => {
-                    report.damage.push(Touched::all(log).damage(self.target().full(name), what));
-                }
+                Err(what) => damage.push(Touched::all(log).damage(self.target().full(name), what)),
             }
         }
         if whole.windows(2).any(|both| both[0] != both[1]) {
             for name in &names {
                 let detail = "it and its other copy are both whole, and are for other recipients".to_owned();
                 let what = DamageKind::Changed { detail };
-                report.damage.push(Touched::all(log).damage(self.target().full(name), what));
+                damage.push(Touched::all(log).damage(self.target().full(name), what));
             }
         }
-        Ok(())
+        Ok(damage)
     }
 
     /// The bytes of a key file, or how it is damaged.

@@ -32,7 +32,11 @@ impl Revalidate for Dropping<'_> {
         }
         let now = self.vault.environment().clock.now();
         refuse_held(log, self.backup, &points, now)?;
-        refuse_locked(points.iter().copied(), now)?;
+        if let Err(e) = refuse_locked(points.iter().copied(), now)
+            && self.vault.place_locks().await?
+        {
+            return Err(e);
+        }
         let mut condemned = BTreeSet::new();
         // Segments of a damaged manifest cannot be told any more; they stay until they are found to be orphans.
         self.vault

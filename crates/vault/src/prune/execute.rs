@@ -48,7 +48,7 @@ impl Revalidate for Pruning<'_> {
     async fn revalidate(&self, log: &Log, _records: Vec<Record>) -> Result<Vec<Record>> {
         let now = self.vault.environment().clock.now();
         let delete_after = now.saturating_add(self.plan.grace).unwrap_or(Timestamp::MAX);
-        let removed = self.removed_now(log, now)?;
+        let removed = self.removed_now(log, now).await?;
         let mut condemned = self.names.to_vec();
         condemned.retain(|path| !log.is_condemned(path));
         // Points that the plan did not know to stay: new ones, and those that stay against the plan.
@@ -69,12 +69,13 @@ impl Revalidate for Pruning<'_> {
 
 impl Pruning<'_> {
     /// Points of the plan that are visible and that the policy still removes.
-    fn removed_now(&self, log: &Log, now: Timestamp) -> Result<BTreeSet<LogSeq>> {
+    async fn removed_now(&self, log: &Log, now: Timestamp) -> Result<BTreeSet<LogSeq>> {
         let Some(retention) = &self.plan.retention else { return Ok(BTreeSet::new()) };
         if self.plan.removed.is_empty() || !self.first {
             return Ok(BTreeSet::new());
         }
-        let (_, removed) = judge(log, retention, now)?;
+        let locks_hold = self.vault.locks_hold(log, retention, now).await?;
+        let (_, removed) = judge(log, retention, now, locks_hold)?;
         let removable: HashSet<LogSeq> = removed.into_iter().map(|r| r.point.seq).collect();
         Ok(self.plan.removed.iter().map(|r| r.point.seq).filter(|seq| removable.contains(seq)).collect())
     }

@@ -83,11 +83,12 @@ impl PrunePlan {
     }
 }
 
-/// What a policy says about the points of a backup.
+/// What a policy says about the points of a backup, at a place where locks hold or do not.
 pub(super) fn judge(
     log: &Log,
     retention: &Retention,
     now: Timestamp,
+    locks_hold: bool,
 ) -> Result<(Vec<KeptPoint>, Vec<RemovedPoint>)> {
     let points: BTreeMap<LogSeq, &Point> = log.points(&retention.backup).map(|p| (p.seq(), p)).collect();
     let holding = |seq: LogSeq| {
@@ -99,7 +100,7 @@ pub(super) fn judge(
             seq: p.seq(),
             cut: p.cut.at,
             held: holding(p.seq()).next().is_some(),
-            locked: p.lock.is_some_and(|lock| lock.until > now),
+            locked: locks_hold && p.lock.is_some_and(|lock| lock.until > now),
         })
         .collect();
     let verdicts = retention.policy.judge(&candidates, now)?;
@@ -138,7 +139,7 @@ impl Vault {
                 if log.points(&retention.backup).next().is_none() {
                     log.resolve(&retention.backup, AsOf::Latest)?;
                 }
-                judge(&log, retention, now)?
+                judge(&log, retention, now, self.locks_hold(&log, retention, now).await?)?
             }
             None => (vec![], vec![]),
         };
@@ -174,6 +175,14 @@ impl Vault {
         let oldest = self.orphans_before(now, options.orphan_age).await?;
         self.sort_objects(&log, now, oldest, (&needed, &freed), judged, &mut plan).await?;
         Ok(plan)
+    }
+
+    /// Whether points of the backup state locks that are in force and that can hold here.
+    pub(super) async fn locks_hold(&self, log: &Log, retention: &Retention, now: Timestamp) -> Result<bool> {
+        match log.locked_until(&retention.backup).is_some_and(|until| until > now) {
+            true => self.place_locks().await,
+            false => Ok(false),
+        }
     }
 
     /// Objects that nobody names and that were written before this moment (milliseconds since 1970) are orphans.

@@ -12,12 +12,16 @@ use bytes::Bytes;
 use keepfast_keys::Keyring;
 use keepfast_model::Hash256;
 use keepfast_objects::Target;
+use std::collections::BTreeMap;
 
 impl Round<'_> {
     pub(super) async fn heal_keys(&mut self) -> Result<()> {
         let lines = read_all(self.vault).await?.lines;
-        let recorded: Vec<(u64, Hash256)> = lines.iter().flat_map(|line| line.keys()).collect();
-        for (generation, named) in recorded {
+        let recorded: BTreeMap<u64, Hash256> = lines.iter().flat_map(|line| line.keys()).collect();
+        // Those between were deleted on purpose: whoever was removed may open them.
+        let newest = recorded.last_key_value().map(|(generation, _)| *generation);
+        let counts = |generation: u64| generation == FIRST_GENERATION || Some(generation) == newest;
+        for (generation, named) in recorded.into_iter().filter(|(g, _)| counts(*g)) {
             let names = keys::names(generation);
             if generation == FIRST_GENERATION {
                 self.heal_copies(names, named).await?;

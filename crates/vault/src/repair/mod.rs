@@ -78,6 +78,11 @@ impl Vault {
             }));
         }
         report.healed.sort_by(|a, b| a.path.cmp(&b.path));
+        let root = self.target().full("");
+        let names = report.healed.iter().filter_map(|h| h.path.strip_prefix(&root));
+        if let Err(e) = self.lock_healed(names.map(|name| name.trim_start_matches('/'))).await {
+            tracing::warn!(vault = %self.url(), error = %e, "what was healed is not locked as what it replaced was");
+        }
         report.lost = self.lost(&report.check, &refused).await?;
         Ok(report)
     }

@@ -350,7 +350,8 @@ fn play(
     seed: u64,
     counts: &mut Counts,
 ) {
-    let origin = if SCENARIOS[scenario] == ROTATION { encrypted } else { plain };
+    let of_keys = [ROTATION, CHECKED_ROTATION].contains(&SCENARIOS[scenario]);
+    let origin = if of_keys { encrypted } else { plain };
     let damaged = match SCENARIOS[scenario] {
         DEAD_RUN => now(left_torn(origin)),
         HEALERS => now(torn(origin, &["t three", "t four"])),
@@ -380,6 +381,7 @@ fn play(
         10 => {
             vec![s.rotate(0), s.backup(1, &["one", "five"], &["c1"]), s.rotate(2), s.read(3), s.prune(4, 1)]
         }
+        11 => vec![s.check(0), s.rotate(1), s.check(2), s.rotate(3)],
         _ => vec![
             s.backup(0, &["one", "two"], &["c1"]),
             s.compact(1),
@@ -460,7 +462,9 @@ const HEALERS: &str = "two repairs beside a backup of what they heal";
 
 const ROTATION: &str = "two rotations beside a backup, a restore and a prune";
 
-const SCENARIOS: [&str; 12] = [
+const CHECKED_ROTATION: &str = "two checks beside two rotations";
+
+const SCENARIOS: [&str; 13] = [
     "two backups to one name",
     "a backup beside a prune",
     "a restore beside a backup and a prune",
@@ -472,6 +476,7 @@ const SCENARIOS: [&str; 12] = [
     HEALERS,
     "a copy beside a prune and a backup",
     ROTATION,
+    CHECKED_ROTATION,
     "everybody at once",
 ];
 

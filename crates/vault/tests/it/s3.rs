@@ -3,11 +3,14 @@
 use crate::common::{back_up, backup, sample, world};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use keepfast_model::{Coded, LockMode};
+use keepfast_keys::{Cost, Credentials};
+use keepfast_model::{Coded, Encryption, LockMode, Selection, TableName};
 use keepfast_objects::{Metered, Target, open_target_with};
+use keepfast_testbed::azure::azure_or_skip;
 use keepfast_testbed::s3::{Rights, S3, Settings, server_or_skip};
 use keepfast_vault::{
-    AsOf, CheckOptions, CreateOptions, Environment, Retain, Vault, VaultError, layout, recover,
+    AsOf, CheckOptions, CreateOptions, Environment, RecoverOptions, Retain, Vault, VaultError, layout,
+    recover,
 };
 use std::collections::BTreeMap;
 
@@ -37,37 +40,43 @@ fn compliance(n: i64) -> Retain {
     Retain::For { time: days(n), mode: LockMode::Compliance }
 }
 
+/// A vault is made, backed up to, dropped from and used again.
+async fn lives(target: &Target) {
+    let vault = Vault::create(target.clone(), &options()).await.unwrap();
+    assert!(matches!(Vault::create(target.clone(), &options()).await, Err(VaultError::VaultExists { .. })));
+    let name = backup("b");
+    for round in 0..3 {
+        let changes: Vec<String> = (0..round).map(|n| format!("change {n}")).collect();
+        let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
+        back_up(&vault, &name, &format!("run {round}"), &samples(&["one", "two"], &changes)).await.unwrap();
+    }
+    let again = Vault::open(target.clone()).await.unwrap();
+    assert_eq!(again.id(), vault.id());
+    assert_eq!(again.points(&name).await.unwrap().len(), 3);
+    is_whole(&again).await;
+    again.drop_backup(&name, SignedDuration::ZERO).await.unwrap();
+    assert!(again.delete_condemned().await.unwrap() > 5);
+    assert!(matches!(again.resolve(&name, AsOf::Latest).await, Err(VaultError::NoBackup { .. })));
+    is_whole(&again).await;
+    // Condemned names stay dead: the same rows come back under others.
+    back_up(&vault, &name, "run 9", &samples(&["one", "two"], &[])).await.unwrap();
+    is_whole(&vault).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_vault_in_a_bucket_lives_as_one_in_a_folder_does() {
     let Some(s3) = server_or_skip("a_vault_in_a_bucket_lives_as_one_in_a_folder_does") else { return };
     for lock in [false, true] {
         let bucket = s3.new_bucket("life", lock).await;
-        let target = at(&bucket, &s3.settings());
-        let vault = Vault::create(target.clone(), &options()).await.unwrap();
-        assert!(matches!(
-            Vault::create(target.clone(), &options()).await,
-            Err(VaultError::VaultExists { .. })
-        ));
-        let name = backup("b");
-        for round in 0..3 {
-            let changes: Vec<String> = (0..round).map(|n| format!("change {n}")).collect();
-            let changes: Vec<&str> = changes.iter().map(String::as_str).collect();
-            back_up(&vault, &name, &format!("run {round}"), &samples(&["one", "two"], &changes))
-                .await
-                .unwrap();
-        }
-        let again = Vault::open(target.clone()).await.unwrap();
-        assert_eq!(again.id(), vault.id());
-        assert_eq!(again.points(&name).await.unwrap().len(), 3);
-        is_whole(&again).await;
-        again.drop_backup(&name, SignedDuration::ZERO).await.unwrap();
-        assert!(again.delete_condemned().await.unwrap() > 5);
-        assert!(matches!(again.resolve(&name, AsOf::Latest).await, Err(VaultError::NoBackup { .. })));
-        is_whole(&again).await;
-        // Condemned names stay dead: the same rows come back under others.
-        back_up(&vault, &name, "run 9", &samples(&["one", "two"], &[])).await.unwrap();
-        is_whole(&vault).await;
+        lives(&at(&bucket, &s3.settings())).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_vault_in_a_container_lives_as_one_in_a_folder_does() {
+    let Some(azure) = azure_or_skip("a_vault_in_a_container_lives_as_one_in_a_folder_does") else { return };
+    let container = azure.new_container("life").await;
+    lives(&open_target_with(&format!("az://{container}/vault"), &azure.settings()).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -234,14 +243,21 @@ async fn a_thief_with_all_rights_cannot_destroy_what_is_locked_and_it_is_recover
     // Keys are not locked; the owner has a copy of the one small file.
     assert!(target.list("").await.unwrap().len() == 1);
     target.put_new(&keys, key_file).await.unwrap();
-    let report = recover(&target, Environment::default()).await.unwrap();
+    let report = recover(&target, Environment::default(), &RecoverOptions::default()).await.unwrap();
     assert!(report.damage.is_empty(), "{:?}", report.damage);
     assert!(report.recovered.len() >= names.len() - 2, "{report:?}");
     let back = Vault::open(target.clone()).await.unwrap();
     assert_eq!(back.log().await.unwrap().head().unwrap().1, head);
     assert_eq!(back.points(&name).await.unwrap().len(), 2);
     is_whole(&back).await;
-    assert!(recover(&target, Environment::default()).await.unwrap().recovered.is_empty(), "once is enough");
+    assert!(
+        recover(&target, Environment::default(), &RecoverOptions::default())
+            .await
+            .unwrap()
+            .recovered
+            .is_empty(),
+        "once is enough"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -293,4 +309,49 @@ async fn credentials_that_only_add_make_vaults_and_points_and_remove_nothing() {
     let reader = Vault::open(reading).await.unwrap();
     is_whole(&reader).await;
     assert!(back_up(&reader, &name, "no", &samples(&["three"], &[])).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn credentials_that_only_add_suffice_for_an_encrypted_vault_and_its_keys() {
+    let Some(s3) = server_or_skip("credentials_that_only_add_suffice_for_an_encrypted_vault_and_its_keys")
+    else {
+        return;
+    };
+    let bucket = s3.new_bucket("addsecret", true).await;
+    let environment = Environment {
+        credentials: Credentials::passphrase("the passphrase of the vault"),
+        passphrase_cost: Cost::TRIVIAL,
+        ..Environment::default()
+    };
+    let create = CreateOptions { environment: environment.clone(), ..CreateOptions::default() };
+    let adding = at(&bucket, &s3.limited(&bucket, Rights::Append).await);
+    let vault = Vault::open_or_create_with(adding, &create).await.unwrap();
+    let name = backup("b");
+    for table in ["t", "u"] {
+        let id = Vault::table_id(&name, "columnar", &TableName::bare(table), &Selection::default());
+        vault.encrypt_table(&id, &Encryption::Full).await.unwrap();
+    }
+    back_up(&vault, &name, "base", &samples(&["one", "two"], &[])).await.unwrap();
+    vault.rotate_keys().await.unwrap();
+    back_up(&vault, &name, "inc", &samples(&["one", "two"], &["change"])).await.unwrap();
+    is_whole(&vault).await;
+
+    let locking = at(&bucket, &s3.limited(&bucket, Rights::AppendAndLock).await);
+    let vault = Vault::open_with(locking, environment.clone()).await.unwrap();
+    let vault = vault.retaining(compliance(1)).await.unwrap();
+    back_up(&vault, &name, "locked", &samples(&["one", "two"], &["change", "more"])).await.unwrap();
+    vault.rotate_keys().await.unwrap();
+    let owner = at(&bucket, &s3.settings());
+    let locks = locks(&owner).await;
+    let free: Vec<_> =
+        locks.iter().filter(|(path, lock)| path.starts_with("log") && lock.is_none()).collect();
+    assert!(free.is_empty(), "{free:?}");
+
+    // Key files that may still be opened stay until somebody who may delete changes the keys, or tries to.
+    let files = |locks: &BTreeMap<String, _>| locks.keys().filter(|path| path.starts_with("keys")).count();
+    assert!(files(&locks) > 3, "{locks:?}");
+    let vault = Vault::open_with(owner.clone(), environment).await.unwrap();
+    assert!(vault.remove_recipient("nobody").await.is_err());
+    assert_eq!(files(&self::locks(&owner).await), 3);
+    is_whole(&vault).await;
 }
