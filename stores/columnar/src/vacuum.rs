@@ -30,9 +30,11 @@ pub struct Retention {
     pub age: Duration,
     /// But never more than this many.
     pub most: u64,
-    /// Unfinished writes, loads and dropped tables stay this long: their writers and readers may be at work.
+    /// Dropped tables and half-written files stay this long: their readers and writers may be at work.
     pub leftovers: Duration,
-    /// But loads that another process can go on with stay this long after they began.
+    /// Writes and loads that did not end stay this long after the last object that was written for them.
+    pub unfinished: Duration,
+    /// Loads that another process can go on with stay this long after they began.
     pub loads: Duration,
 }
 
@@ -43,6 +45,7 @@ impl Default for Retention {
             age: Duration::from_secs(48 * 3600),
             most: 10_000,
             leftovers: Duration::from_secs(3600),
+            unfinished: Duration::from_secs(48 * 3600),
             loads: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -52,7 +55,7 @@ impl Retention {
     /// Only the newest version of each table, and nothing unfinished: for when nobody else uses the store.
     pub fn newest() -> Self {
         let none = Duration::ZERO;
-        Self { versions: 1, age: none, most: 1, leftovers: none, loads: none }
+        Self { versions: 1, age: none, most: 1, leftovers: none, unfinished: none, loads: none }
     }
 }
 
@@ -198,7 +201,7 @@ impl ColumnarStore {
                     let dropped = head.dropped.iter().find(|d| d.id == id);
                     let gone = match dropped {
                         Some(d) => older(d.at, retention.leftovers, now),
-                        None => objects.iter().all(|o| older_ms(o.modified_ms, retention.leftovers, now)),
+                        None => objects.iter().all(|o| older_ms(o.modified_ms, retention.unfinished, now)),
                     };
                     if gone {
                         plan.table(id, dropped.map(|d| &d.name), objects);
@@ -427,7 +430,7 @@ impl Plan {
             let writer = writer_of(&object.path);
             let done = writer.as_ref().is_some_and(|w| keep.committed.contains(w));
             let written = last.get(&writer).copied().unwrap_or(object.modified_ms);
-            if !done && !older_ms(written, retention.leftovers, now) {
+            if !done && !older_ms(written, retention.unfinished, now) {
                 continue;
             }
             if kind(&object.path) == 0 {

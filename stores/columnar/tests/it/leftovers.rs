@@ -12,8 +12,9 @@ use std::time::Duration;
 
 /// A store that keeps these versions of a table whatever their age, and nothing that is left over.
 fn keeping(objects: &Arc<dyn ObjectStore>, versions: u64) -> ColumnarStore {
+    let none = Duration::ZERO;
     let retention =
-        Retention { versions, leftovers: Duration::ZERO, age: Duration::ZERO, ..Retention::default() };
+        Retention { versions, age: none, leftovers: none, unfinished: none, ..Retention::default() };
     over(objects, Options { retention, ..small() })
 }
 
