@@ -86,7 +86,7 @@ async fn point(vault: &Vault, backup: &BackupName) -> BackupPoint {
     let id = Vault::table_id(backup, "columnar", &name, &Selection::default());
     let profile = WriterProfile::choose(&schema, &[], 8_192);
     let page = Manifest::pages(ManifestKind::Segments, &id, &schema, &profile, vec![]).remove(0);
-    let (base, _) = vault.put_manifest(&page).await.expect("a place in memory");
+    let (base, _) = vault.put_manifest(&page, &Default::default()).await.expect("a place in memory");
     let certificate = Certificate {
         kind: ProofKind::Own,
         rows: 0,

@@ -14,7 +14,7 @@ use crate::run::{Resumable, Run};
 use crate::task::{ScanContext, ScanResult, ScanTask, Task, TaskResult, known_segments, select};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use keepfast_format::{Manifest, ManifestKind, SegmentEntry, WriterProfile};
+use keepfast_format::{Manifest, ManifestKind, Protection, SegmentEntry, WriterProfile};
 use keepfast_model::{
     BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition, PointId,
     Record, TablePoint, TableSchema, WriteMode,
@@ -264,6 +264,8 @@ impl Engine {
             .as_deref()
             .map(|f| Condition::compile(self, &work.at.schema, f))
             .transpose()?;
+        // All of the table is written under these keys, or the commit refuses it.
+        let protection = vault.protection(&work.id, &work.encryption).await?;
         let known_in: Vec<ManifestRef> = work.previous.as_ref().map(|p| p.base.clone()).unwrap_or_default();
         let context = Arc::new(ScanContext {
             vault: vault.clone(),
@@ -273,11 +275,11 @@ impl Engine {
             columns,
             condition,
             table: work.id.clone(),
+            protection: protection.clone(),
             profile: profile.clone(),
             known: known_segments(vault, &known_in).await?,
             sort: !source.store.capabilities().key_order && !work.at.schema.is_bag(),
         });
-        let key_ids = vault.protection(&work.id).await?.key_ids().to_owned();
         let first = *number;
         let mut jobs = vec![];
         // A shard that is scanned in another order is sorted as a whole.
@@ -299,7 +301,8 @@ impl Engine {
                 table: work.id.clone(),
                 profile: profile.as_ref().clone(),
                 known: known_in.clone(),
-                key_ids: key_ids.clone(),
+                encryption: work.encryption.clone(),
+                key_ids: protection.key_ids().to_owned(),
             };
             *number += 1;
             let task = Task::Scan(Box::new(task));
@@ -331,7 +334,7 @@ impl Engine {
             });
         }
         let results = self.in_parallel(jobs).await?;
-        self.assemble(request, vault, cut, work, profile.as_ref(), kept, results, first).await
+        self.assemble(request, vault, cut, work, profile.as_ref(), &protection, kept, results, first).await
     }
 
     /// Certifies what was read and lists it in manifests.
@@ -343,6 +346,7 @@ impl Engine {
         cut: &Arc<dyn OpenCut>,
         work: TableWork,
         profile: &WriterProfile,
+        protection: &Protection,
         kept: TableSchema,
         results: Vec<ScanResult>,
         first_task: u32,
@@ -383,7 +387,7 @@ impl Engine {
             .collect();
         let pages = Manifest::pages(ManifestKind::Segments, &work.id, &kept, profile, segments);
         let earlier = work.previous.as_ref().map(|p| p.base.as_slice()).unwrap_or_default();
-        let listed = vault.put_manifests(pages, work.parity, earlier).await?;
+        let listed = vault.put_manifests(pages, &work.encryption, work.parity, earlier).await?;
         bytes_new += listed.bytes_new;
         objects.extend(listed.objects);
         let segment_bytes: ByteCount = results.iter().flat_map(|r| &r.segments).map(|s| s.bytes).sum();
@@ -403,7 +407,7 @@ impl Engine {
             bytes_new,
             certificate,
             encryption: work.encryption,
-            key_ids: vault.protection(&id).await?.key_ids().to_owned(),
+            key_ids: protection.key_ids().to_owned(),
             sealed: None,
             dependents: work.at.dependents,
             target_rows: work.target_rows,

@@ -95,6 +95,7 @@ impl Engine {
         };
         let profile = Arc::new(vault.read_manifest(reference).await?.profile);
         let schema = Arc::new(table.schema.clone());
+        let protection = vault.protection(&table.id, &table.encryption).await?;
         let known: Arc<HashMap<_, _>> = Arc::new(base.iter().map(|e| (e.id, e.clone())).collect());
         let partitions = point::plan(&schema, base, changes, self.options.threads * 2);
         let count = partitions.len() as u32;
@@ -103,10 +104,10 @@ impl Engine {
             .map(|partition| {
                 let (engine, vault, id) = (self.clone(), vault.clone(), table.id.clone());
                 let (schema, profile, known) = (schema.clone(), profile.clone(), known.clone());
+                let protection = protection.clone();
                 async move {
                     let shard = partition.shard.clone();
-                    let writer =
-                        SegmentWriter::new(schema.clone(), profile.clone(), vault.protection(&id).await?);
+                    let writer = SegmentWriter::new(schema.clone(), profile.clone(), protection);
                     let mut splitter = Splitter::new(schema.clone(), profile.target_rows);
                     let mut rows = point::read(vault.clone(), id.clone(), schema, partition, None).await?;
                     let (mut segments, mut new, mut bytes_new) =
@@ -163,7 +164,7 @@ impl Engine {
         }
         let mut bytes: ByteCount = segments.iter().map(|s| s.bytes).sum();
         let pages = Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, segments);
-        let listed = vault.put_manifests(pages, table.parity, &table.base).await?;
+        let listed = vault.put_manifests(pages, &table.encryption, table.parity, &table.base).await?;
         bytes += listed.bytes;
         bytes_new += listed.bytes_new;
         objects.extend(listed.objects);

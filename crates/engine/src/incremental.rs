@@ -125,8 +125,8 @@ impl Engine {
             return Ok(Increment::NotPossible("the earlier base lists no manifest".into()));
         };
         let profile = Arc::new(vault.read_manifest(reference).await?.profile);
-        let mut writer =
-            ChangeWriter::new(schema.clone(), profile.clone(), vault.protection(&previous.id).await?);
+        let protection = vault.protection(&previous.id, &previous.encryption).await?;
+        let mut writer = ChangeWriter::new(schema.clone(), profile.clone(), protection);
         let filter = Filter::new(self, at, &request.selection)?;
         let mut objects: Vec<NewObject> = vec![];
         let mut written: Vec<SegmentEntry> = vec![];
@@ -184,7 +184,7 @@ impl Engine {
         let mut bytes = previous.bytes + written.iter().map(|e| e.bytes).sum();
         if !written.is_empty() {
             let pages = Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, written);
-            let listed = vault.put_manifests(pages, previous.parity, &[]).await?;
+            let listed = vault.put_manifests(pages, &previous.encryption, previous.parity, &[]).await?;
             bytes += listed.bytes;
             bytes_new += listed.bytes_new;
             objects.extend(listed.objects);

@@ -395,8 +395,12 @@ async fn usable(vault: &Vault, newest: TablePoint) -> Result<Option<TablePoint>>
         vault.keyring().await?;
         return Ok(None);
     }
-    let protection = vault.protection(&newest.id).await?;
-    Ok((protection.key_ids() == newest.key_ids).then_some(newest))
+    match vault.protection(&newest.id, &newest.encryption).await {
+        Ok(protection) => Ok((protection.key_ids() == newest.key_ids).then_some(newest)),
+        // A column's key was dropped, and the next backup gives it another one.
+        Err(VaultError::TableKeysChanged { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Parity of a table: what its first base had.

@@ -13,14 +13,14 @@ use crate::source::{Rows, pick};
 use arrow::array::RecordBatch;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use keepfast_format::{SegmentEntry, SegmentWriter, Splitter, WriterProfile};
+use keepfast_format::{Protection, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{
-    ByteCount, ColumnId, Digest, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection, TableId,
-    TableName, TableSchema,
+    ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
+    TableId, TableName, TableSchema,
 };
 use keepfast_store::load::StoredSegment;
 use keepfast_store::{Load, LoadedPart, OpenCut, ScanOptions, StoreError};
-use keepfast_vault::Vault;
+use keepfast_vault::{Vault, VaultError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -60,6 +60,9 @@ pub struct ScanTask {
     pub profile: WriterProfile,
     /// Manifests whose segments need not be written again.
     pub known: Vec<ManifestRef>,
+    /// How its segments are encrypted.
+    #[serde(default)]
+    pub encryption: Encryption,
     /// Ids of the keys that its segments are written under: what was written under others is no result of it.
     #[serde(default)]
     pub key_ids: String,
@@ -207,6 +210,7 @@ pub(crate) struct ScanContext {
     pub columns: Option<Vec<ColumnId>>,
     pub condition: Option<Condition>,
     pub table: TableId,
+    pub protection: Protection,
     pub profile: Arc<WriterProfile>,
     pub known: HashMap<Hash256, SegmentEntry>,
     /// Whether the store scans in another order than that of encoded keys.
@@ -291,11 +295,8 @@ impl Engine {
         let everything = context.columns.is_none() && context.condition.is_none();
         let hasher = RowHasher::new(&context.schema);
         let mut splitter = Splitter::new(context.kept.clone(), context.profile.target_rows);
-        let writer = SegmentWriter::new(
-            context.kept.clone(),
-            context.profile.clone(),
-            context.vault.protection(&context.table).await?,
-        );
+        let writer =
+            SegmentWriter::new(context.kept.clone(), context.profile.clone(), context.protection.clone());
         let mut result = ScanResult::default();
         loop {
             if self.options.cancel.is_cancelled() {
@@ -499,7 +500,12 @@ impl Engine {
                         .as_deref()
                         .map(|f| Condition::compile(self, &task.schema, f))
                         .transpose()?;
+                    let protection = vault.protection(&task.table, &task.encryption).await?;
+                    if protection.key_ids() != task.key_ids {
+                        return Err(VaultError::TableKeysChanged { table: task.table.to_string() }.into());
+                    }
                     let context = ScanContext {
+                        protection,
                         known: known_segments(&vault, &task.known).await?,
                         vault: vault.clone(),
                         cut,

@@ -13,6 +13,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
+use keepfast_keys::SecretKey;
 use keepfast_model::digest::canonical_value;
 use keepfast_model::{ColumnId, Hash256, ModelError, TableId, TableSchema, point::Encryption};
 use std::fmt;
@@ -20,29 +21,29 @@ use std::fmt;
 // Arrow's buffers are hashed as they lie in memory, and the format says little-endian.
 const _: () = assert!(cfg!(target_endian = "little"), "identities are of little-endian words");
 
-/// The dedup secret that keys identities. Never shown.
+/// The dedup secret that keys identities. Never shown, and wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct IdentityKey([u8; 32]);
+pub struct IdentityKey(SecretKey);
 
 impl IdentityKey {
     /// A key of these bytes, which the caller drew at random or read from the vault's keys.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self(SecretKey::new(bytes))
     }
 
     /// Reads 64 hex digits.
     pub fn from_hex(text: &str) -> Option<Self> {
-        keepfast_model::Hash256::from_hex(text).map(|h| Self(h.0))
+        Hash256::from_hex(text).map(|h| Self::new(h.0))
     }
 
     /// 64 hex digits, for the vault's key file only.
     pub fn to_hex(&self) -> String {
-        keepfast_model::Hash256(self.0).to_string()
+        Hash256(*self.0.bytes()).to_string()
     }
 
     /// The bytes, for hashing.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        self.0.bytes()
     }
 }
 

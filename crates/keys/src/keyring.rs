@@ -58,6 +58,15 @@ impl TableKey {
         self.columns.get(&id).map(|named| &named.key)
     }
 
+    /// Whether these are the keys of a table that is encrypted in this way, and none of them was dropped.
+    pub fn serves(&self, encryption: &Encryption) -> bool {
+        let secret: &[ColumnId] = match encryption {
+            Encryption::Columns { columns } => columns,
+            Encryption::None | Encryption::Full => &[],
+        };
+        self.encryption == *encryption && secret.iter().all(|id| self.columns.contains_key(id))
+    }
+
     /// Ids of all its keys: part of the domain in which identities are comparable.
     pub fn ids(&self) -> String {
         let columns = self.columns.iter().map(|(column, named)| format!(",{}:{}", column.0, named.id));
@@ -300,7 +309,7 @@ impl Keyring {
         self.tables.keys()
     }
 
-    /// With keys for a table; those that it has already stay.
+    /// With keys for a table that is to be encrypted in this way; those that it has already stay, for what they encrypted.
     ///
     /// # Errors
     /// [`KeyError::Random`].

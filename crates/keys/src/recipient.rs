@@ -112,8 +112,12 @@ impl NewRecipient {
                 })
             }
             Self::PublicKey(text) => {
-                let refuse = |reason: String| KeyError::NotAgeKey { what: format!("'{text}'"), reason };
-                let key = age::x25519::Recipient::from_str(text.trim()).map_err(|e| refuse(e.to_owned()))?;
+                let text = text.trim();
+                // Only what looks like a public key is one; a typing mistake may be a secret.
+                let what =
+                    if text.starts_with("age1") { format!("'{text}'") } else { "a public key".to_owned() };
+                let refuse = |reason: String| KeyError::NotAgeKey { what: what.clone(), reason };
+                let key = age::x25519::Recipient::from_str(text).map_err(|e| refuse(e.to_owned()))?;
                 let message = public_message(vault_key, context);
                 let wrapped = age::encrypt(&key, &message).map_err(|e| refuse(e.to_string()))?;
                 Ok(Recipient::PublicKey {

@@ -63,6 +63,8 @@ impl fmt::Debug for SecretKey {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Passphrase(Zeroizing<String>);
 
+impl ZeroizeOnDrop for Passphrase {}
+
 impl Passphrase {
     /// A passphrase of this text; a newline at its end does not count.
     pub fn new(text: String) -> Self {
@@ -88,5 +90,22 @@ impl Passphrase {
 impl fmt::Debug for Passphrase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Passphrase(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Keyring, TableKey};
+
+    /// Compiles for values that are wiped when they are dropped.
+    const fn is_wiped<T: ZeroizeOnDrop>() {}
+
+    #[test]
+    fn secrets_are_wiped_when_they_are_dropped() {
+        is_wiped::<SecretKey>();
+        is_wiped::<Passphrase>();
+        is_wiped::<Zeroizing<String>>();
+        assert!(std::mem::needs_drop::<Keyring>() && std::mem::needs_drop::<TableKey>());
     }
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, SegmentEntry};
 use keepfast_keys::Keyring;
-use keepfast_model::{BackupPoint, ByteCount, Hash256, LogSeq, ManifestRef, PointId, Record};
+use keepfast_model::{BackupPoint, ByteCount, Encryption, Hash256, LogSeq, ManifestRef, PointId, Record};
 use keepfast_objects::{ObjectsError, Put};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -175,6 +175,7 @@ impl Vault {
                 Some(new) => Some(new.clone()),
                 None => self.open_keys()?,
             };
+            authenticate::check_keys(keyring.as_deref(), &log, &all)?;
             let random = self.environment().random.as_ref();
             let closed = authenticate::close(keyring.as_deref(), &all, random)?;
             let mut line =
@@ -322,7 +323,9 @@ impl Vault {
                 let mut new_bytes = 0;
                 let changes = table.changes.iter_mut().map(|c| &mut c.manifest);
                 for reference in table.base.iter_mut().chain(changes) {
-                    if let Some(anew) = self.manifest_anew(log, reference, written, &mut new_bytes).await? {
+                    if let Some(anew) =
+                        self.manifest_anew(log, reference, &table.encryption, written, &mut new_bytes).await?
+                    {
                         *reference = anew;
                     }
                 }
@@ -338,6 +341,7 @@ impl Vault {
         &self,
         log: &Log,
         reference: &ManifestRef,
+        encryption: &Encryption,
         written: &mut Vec<NewObject>,
         new_bytes: &mut u64,
     ) -> Result<Option<ManifestRef>> {
@@ -372,7 +376,7 @@ impl Vault {
         if condemned {
             manifest.salt = Some(self.environment().random_id()?);
         }
-        let (anew, _) = self.put_manifest(&manifest).await?;
+        let (anew, _) = self.put_manifest(&manifest, encryption).await?;
         written.push(NewObject { path: layout::manifest(anew.id), bytes: anew.bytes });
         if manifest.parity.is_some() {
             written.push(self.put_manifest_copy(&anew).await?);

@@ -263,6 +263,31 @@ pub enum VaultError {
     /// Somebody changed the keys meanwhile.
     #[error("the vault's keys were changed meanwhile")]
     KeysChanged,
+    /// The keys of a table are not those with which it was, or is to be, written; nothing was committed.
+    #[error("the keys of table '{table}' were changed or dropped while it was written")]
+    TableKeysChanged {
+        /// The table.
+        table: String,
+    },
+    /// The keys are changed, and what came before stands still.
+    #[error(
+        "the new keys stand, generation {generation}, but {path} remains: whoever can open it still reads all that it opens"
+    )]
+    OlderKeysRemain {
+        /// The older key file, or the folder of them.
+        path: String,
+        /// The generation in force.
+        generation: u64,
+        /// Why it was not deleted; none where the place said that it was.
+        #[source]
+        source: Option<Source>,
+    },
+    /// There is nothing that a vault's first keys could come with.
+    #[error("{url} has no keys and gets none: there is nothing left to be encrypted there")]
+    NothingToEncrypt {
+        /// The vault.
+        url: String,
+    },
     /// A key is missing, or does not open what it should.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -334,6 +359,9 @@ impl Coded for VaultError {
             Self::TwoVaults { .. } => 279,
             Self::NoKeys { .. } => 253,
             Self::KeysChanged => 254,
+            Self::TableKeysChanged { .. } => 256,
+            Self::OlderKeysRemain { .. } => 257,
+            Self::NothingToEncrypt { .. } => 258,
             Self::Keys(e) => return e.code(),
             Self::Policy { .. } => 260,
             Self::Stale { .. } => 261,
@@ -353,9 +381,8 @@ impl Coded for VaultError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } | Self::KeysChanged => {
-                Class::Retry
-            }
+            Self::Incomplete { .. } | Self::Pruned { .. } | Self::Unconfirmed { .. } => Class::Retry,
+            Self::KeysChanged | Self::TableKeysChanged { .. } => Class::Retry,
             Self::Keys(e) => e.class(),
             Self::Stale { .. } | Self::Superseded { .. } => Class::Retry,
             Self::NotAsWritten { .. } | Self::Unlisted { .. } => Class::Retry,
@@ -423,6 +450,15 @@ impl Coded for VaultError {
             Self::NoRecipients => "Name a public key or a passphrase, or leave the recipients out.",
             Self::NoKeys { .. } => "`keepfast key add` gives it keys.",
             Self::KeysChanged => "Run the same command again.",
+            Self::TableKeysChanged { .. } => {
+                "Run the backup again: nothing was committed, and it begins anew under the keys that the table has by then."
+            }
+            Self::OlderKeysRemain { .. } => {
+                "Run the same command again with the right to delete: it deletes what is left."
+            }
+            Self::NothingToEncrypt { .. } => {
+                "Leave the recipients out, or give it keys with `keepfast key add --vault URL`."
+            }
             Self::Keys(e) => return e.next_step(),
             Self::Random { .. } => "Check the system's source of random bytes, then run the command again.",
             Self::Objects(e) => return e.next_step(),

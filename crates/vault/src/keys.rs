@@ -8,9 +8,10 @@ use crate::error::VaultError;
 use crate::{layout, seal};
 use bytes::Bytes;
 use keepfast_format::IdentityKey;
-use keepfast_keys::{Credentials, KeyError, KeyFile, Keyring};
-use keepfast_model::{Hash256, VaultId};
-use keepfast_objects::Target;
+use keepfast_keys::{Credentials, KeyError, KeyFile, Keyring, Random, Recipient};
+use keepfast_model::{Hash256, Record, VaultId};
+use keepfast_objects::{Put, Target};
+use std::sync::Arc;
 
 /// The generation that a vault is made with.
 pub(crate) const FIRST_GENERATION: u64 = 1;
@@ -79,6 +80,22 @@ impl Keys {
         ]
     }
 
+    /// The copies of the key file that the log names which somebody with this keyring's vault key made.
+    pub(crate) async fn read_made(
+        target: &Target,
+        generation: u64,
+        named: Hash256,
+        keyring: &Keyring,
+    ) -> Vec<Self> {
+        let both = Self::read_both(target, generation, named).await;
+        both.into_iter().flatten().filter(|keys| keyring.has_made(&keys.file)).collect()
+    }
+
+    /// Names of those who can open it.
+    pub(crate) fn recipients(&self) -> String {
+        self.file.recipients.iter().map(Recipient::name).collect::<Vec<_>>().join(", ")
+    }
+
     async fn read_named(
         target: &Target,
         name: &str,
@@ -111,13 +128,7 @@ impl Keys {
                     Ok(keyring) => return Ok(keyring),
                     Err(e) => {
                         tried = Some(keys.bytes);
-                        match e {
-                            KeyError::Forged { reason } => VaultError::damaged(
-                                target.full(&name),
-                                format!("a key file was changed: {reason}"),
-                            ),
-                            e => e.into(),
-                        }
+                        at(target.full(&name), e)
                     }
                 },
                 Err(e) => e,
@@ -155,14 +166,92 @@ pub(crate) fn encode(file: &KeyFile) -> Result<Bytes, VaultError> {
     seal::seal(file).map_err(|e| VaultError::Record { reason: e.to_string() })
 }
 
-/// Deletes key files that a newer one replaces: whoever was removed may still open them.
-pub(crate) async fn delete_older(target: &Target, newest: u64) -> Result<(), VaultError> {
+/// What is said of a key file at this path that does not open.
+pub(crate) fn at(path: String, e: KeyError) -> VaultError {
+    match e {
+        KeyError::Forged { reason } => VaultError::damaged(path, format!("a key file was changed: {reason}")),
+        e => e.into(),
+    }
+}
+
+/// A key file that is to be written, and that no record names yet.
+#[derive(Clone, Debug)]
+pub(crate) struct NewKeys {
+    pub keyring: Arc<Keyring>,
+    named: Hash256,
+    bytes: Bytes,
+}
+
+impl NewKeys {
+    pub(crate) fn of(keyring: Keyring, random: &dyn Random) -> Result<Self, VaultError> {
+        let file = keyring.to_file(random)?;
+        let bytes = encode(&file)?;
+        Ok(Self { keyring: Arc::new(keyring), named: named(&file, &bytes), bytes })
+    }
+
+    /// A file that stands already, as a call that was cut off left it.
+    pub(crate) fn standing(keyring: Keyring, keys: Keys) -> Self {
+        Self { keyring: Arc::new(keyring), named: keys.named, bytes: keys.bytes }
+    }
+
+    /// Writes both copies. False where somebody else wrote a file of this generation: its name does not tell its bytes, and a record
+    /// may name what stands there.
+    pub(crate) async fn put(&self, target: &Target) -> Result<bool, VaultError> {
+        for name in names(self.keyring.generation()) {
+            if target.put_new(&name, self.bytes.clone()).await? == Put::Existed {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Refuses unless both copies stand as they were written: a place may answer and store nothing.
+    pub(crate) async fn read_back(&self, target: &Target) -> Result<(), VaultError> {
+        for name in names(self.keyring.generation()) {
+            if target.get(&name).await? != self.bytes {
+                return Err(VaultError::NotAsWritten { path: target.full(&name) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The record that names it.
+    pub(crate) fn record(&self) -> Record {
+        Record::Keys { generation: self.keyring.generation(), stored: self.named }
+    }
+}
+
+/// Key files that the newest one replaces, each with its generation.
+pub(crate) async fn older(target: &Target, newest: u64) -> Result<Vec<(String, u64)>, VaultError> {
+    let mut found = vec![];
     for folder in [layout::KEYS, layout::KEYS_COPY] {
         for object in target.list(folder).await? {
             let generation = layout::generation(&object.path).unwrap_or(FIRST_GENERATION);
             if generation != FIRST_GENERATION && generation < newest {
-                target.delete(&object.path).await?;
+                found.push((object.path, generation));
             }
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes key files that the newest one replaces: whoever was removed may still open them, and what was dropped is still in them.
+///
+/// # Errors
+/// [`VaultError::OlderKeysRemain`].
+pub(crate) async fn delete_older(target: &Target, newest: u64) -> Result<(), VaultError> {
+    let remains = |name: &str, source: Option<VaultError>| VaultError::OlderKeysRemain {
+        path: target.full(name),
+        generation: newest,
+        source: source.map(Into::into),
+    };
+    let found = older(target, newest).await.map_err(|e| remains(layout::KEYS, Some(e)))?;
+    for (name, _) in found {
+        target.delete(&name).await.map_err(|e| remains(&name, Some(e.into())))?;
+        match target.size(&name).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Err(remains(&name, None)),
+            Err(e) => return Err(remains(&name, Some(e.into()))),
         }
     }
     Ok(())

@@ -31,6 +31,7 @@ mod keyring;
 mod keys;
 mod marker;
 mod read_back;
+mod rekey;
 mod salt;
 mod seal;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::{EncodedSegment, FormatError, Manifest, ManifestKind, SegmentEntry, SegmentFile};
 use keepfast_keys::KeyError;
-use keepfast_model::{ByteCount, Hash256, ManifestRef, TableId, TablePoint};
+use keepfast_model::{ByteCount, Encryption, Hash256, ManifestRef, TableId, TablePoint};
 use keepfast_objects::Put;
 use std::io::Read;
 
@@ -44,24 +44,28 @@ impl Vault {
             .await?)
     }
 
-    /// Stores a manifest, and says how a point names it.
+    /// Stores a manifest of a table that is encrypted in this way, and says how a point names it.
     ///
     /// A manifest's name follows from what it says. One that stands there may be compressed or sealed otherwise; the
     /// reference then names its bytes. Where something else stands there, such as what a crash tore, the manifest gets
     /// a salt and so another name: a rival may have put other right bytes there meanwhile, and a point may name them.
     ///
     /// # Errors
-    /// [`VaultError::Objects`] and [`VaultError::Format`].
-    pub async fn put_manifest(&self, manifest: &Manifest) -> Result<(ManifestRef, Put)> {
+    /// [`VaultError::TableKeysChanged`], [`VaultError::Objects`] and [`VaultError::Format`].
+    pub async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        encryption: &Encryption,
+    ) -> Result<(ManifestRef, Put)> {
         let mut salted: Option<Manifest> = None;
         for _ in 0..3 {
             let manifest = salted.as_ref().unwrap_or(manifest);
-            let (mut reference, bytes) = match (self.table_key(&manifest.table), self.open_keys()?) {
-                (Some(key), Some(keyring)) => {
+            let (mut reference, bytes) = match self.writing_keys(&manifest.table, encryption)? {
+                Some((key, keyring)) => {
                     let random = self.environment().random.clone();
                     manifest.encode_sealed(key.table(), keyring.dedup(), random.as_ref())?
                 }
-                _ => manifest.encode()?,
+                None => manifest.encode()?,
             };
             let name = layout::manifest(reference.id);
             if self.target().put_deferred(&name, bytes).await? == Put::Created {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_format::parity::{encode_block, group, shard_bytes};
 use keepfast_format::{FormatError, Manifest, ParityGroup, ParityShard, SegmentEntry};
-use keepfast_model::{ByteCount, Hash256, ManifestRef, Parity, TableId};
+use keepfast_model::{ByteCount, Encryption, Hash256, ManifestRef, Parity, TableId};
 use keepfast_objects::Put;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -88,7 +88,8 @@ pub(crate) fn blocks(length: u64) -> impl Iterator<Item = Range<u64>> {
 }
 
 impl Vault {
-    /// Stores manifests that list all files of a base or of changes, with parity where the table has it.
+    /// Stores manifests that list all files of a base or of changes of a table that is encrypted in this way, with parity where the
+    /// table has it.
     ///
     /// `earlier` are manifests of the same table: groups that stand in them keep their parity files.
     ///
@@ -97,6 +98,7 @@ impl Vault {
     pub async fn put_manifests(
         &self,
         pages: Vec<Manifest>,
+        encryption: &Encryption,
         parity: Option<Parity>,
         earlier: &[ManifestRef],
     ) -> Result<Listed> {
@@ -109,7 +111,7 @@ impl Vault {
             if let Some(parity) = parity {
                 page.parity = Some(self.put_parity(&page, parity, &known, &mut listed).await?);
             }
-            let (reference, put) = self.put_manifest(&page).await?;
+            let (reference, put) = self.put_manifest(&page, encryption).await?;
             listed.add(layout::manifest(reference.id), reference.bytes, put);
             if parity.is_some() {
                 let copy = self.put_manifest_copy(&reference).await?;

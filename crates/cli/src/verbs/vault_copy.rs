@@ -57,7 +57,7 @@ async fn copy(
     Ok(copied.damage.is_empty())
 }
 
-/// Encrypts anew, reads back in all, and says whether the other vault is whole.
+/// Encrypts anew, reads back in all, and says whether the other vault is whole and has all tables.
 async fn reencrypt(
     app: &App,
     vault: &Vault,
@@ -91,7 +91,7 @@ async fn reencrypt(
         seconds: started.elapsed().as_secs_f64(),
     };
     app.out.report(&made)?;
-    Ok(made.damage.is_empty())
+    Ok(made.damage.is_empty() && made.left_out.is_empty())
 }
 
 /// Those who are to open the copy, by name.

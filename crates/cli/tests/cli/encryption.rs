@@ -121,6 +121,34 @@ fn chosen_columns_are_secret_and_the_others_stay_open() {
 }
 
 #[test]
+fn keys_of_a_backup_that_was_dropped_do_not_decide_how_the_next_one_of_its_name_is_encrypted() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "columns:planted_column"]);
+    let open_names = || in_vault(&folder, "planted_column");
+    let of_the_first = open_names();
+    assert!(!of_the_first.is_empty());
+    ok(&folder, &["drop", "b"]);
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    assert_eq!(open_names(), of_the_first, "full is full");
+    ok(&folder, &["verify", "b", "--level", "compare"]);
+    ok(&folder, &["drop", "b"]);
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "none"]);
+    assert!(open_names().len() > of_the_first.len(), "and none is none");
+    folder.sql("DROP TABLE people");
+    ok(&folder, &["restore", "people", "--from", "b"]);
+    assert_eq!(folder.value("SELECT count(*) FROM people"), 3000);
+}
+
+#[test]
+fn a_secret_that_is_typed_in_place_of_a_public_key_is_not_shown() {
+    let folder = planted();
+    ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
+    let typed = |key| fails(&folder, PHRASE, &["key", "add", "ops", "--recipient", key], "KF0242");
+    assert!(!typed("AGE-SECRET-KEY-1TYPEDBYMISTAKE").contains("TYPED"));
+    assert!(typed("age1typedwrong").contains("age1typedwrong"));
+}
+
+#[test]
 fn recipients_come_and_go_without_any_data_being_written_again() {
     let folder = planted();
     ok(&folder, &["backup", "people", "--to", "b", "--encrypt", "full"]);
@@ -176,9 +204,18 @@ fn a_copy_opens_for_its_own_recipients_and_one_that_is_encrypted_anew_with_other
         folder.ok(&["restore", "people", "--from", place, "--passphrase-file", "theirs.txt"]);
         assert_eq!(folder.value("SELECT count(*) FROM people WHERE city = 'elsewhere'"), 9);
     }
+    folder.write("other.txt", "of another\n");
+    let other = ["--recipient-passphrase-file", "other=other.txt", "--passphrase-file", "theirs.txt"];
+    fails(&folder, PHRASE, &[&anew[..], &other].concat(), "KF0275");
     let plain = ["vault", "copy", "keepfast-data/vault", "plain", "--reencrypt", "--encrypt", "none"];
     ok(&folder, &plain);
     folder.ok(&["verify", "./plain#b"]);
+    ok(&folder, &["backup", "people", "--to", "lost", "--encrypt", "full"]);
+    ok(&folder, &["key", "shred", "lost", "people"]);
+    for run in 0..2 {
+        let left_out = with(&folder, PHRASE, &[&anew[..], &theirs].concat());
+        assert!(left_out.code == 3 && left_out.out.contains("people of lost@"), "{run}: {left_out:?}");
+    }
     let refused =
         with(&folder, "", &[&["vault", "copy", "keepfast-data/vault", "elsewhere"][..], &theirs].concat());
     assert!(refused.code == 1 && refused.err.contains("KF0240"), "{refused:?}");

@@ -11,8 +11,7 @@ use crate::log::Log;
 use crate::vault::Vault;
 use crate::{Result, layout};
 use bytes::Bytes;
-use keepfast_keys::{KeyFile, Keyring, Recipient};
-use keepfast_model::Hash256;
+use keepfast_keys::Keyring;
 use keepfast_objects::Target;
 use std::collections::BTreeMap;
 
@@ -44,9 +43,8 @@ impl Vault {
             };
         };
         let keyring = self.open_keys()?.ok_or_else(|| VaultError::NoKeys { url: self.url().to_owned() })?;
-        let here = Keys::read_both(self.target(), generation, named).await;
-        let mut made = here.into_iter().flatten().filter(|keys| keyring.has_made(&keys.file));
-        let here = made.next().ok_or_else(|| {
+        let made = Keys::read_made(self.target(), generation, named, &keyring).await;
+        let here = made.into_iter().next().ok_or_else(|| {
             VaultError::damaged(
                 self.target().full(&keys::names(generation)[0]),
                 "neither copy of it is whole",
@@ -70,14 +68,16 @@ impl Vault {
         options: &CopyOptions,
     ) -> Result<Bytes> {
         let path = target.full(&keys::names(here.file.generation)[0]);
-        match (whole(target, here.file.generation, here.named, keyring).await.as_slice(), &options.recipients)
-        {
+        match (
+            Keys::read_made(target, here.file.generation, here.named, keyring).await.as_slice(),
+            &options.recipients,
+        ) {
             ([first, other], _) if first.bytes != other.bytes => Err(VaultError::damaged(
                 path,
                 "it and its other copy are both whole, and are for other recipients",
             )),
             ([found, ..], Some(named)) if !keyring.is_for(&found.file, named)? => {
-                let names = names(&found.file);
+                let names = found.recipients();
                 Err(VaultError::OtherRecipients { url: target.url().to_owned(), names })
             }
             ([found, ..], _) => Ok(found.bytes.clone()),
@@ -97,7 +97,7 @@ impl Vault {
         options: &CopyOptions,
     ) -> Result<Bytes> {
         // What an earlier call that was cut off wrote is taken up.
-        let begun = whole(target, here.file.generation, here.named, keyring).await;
+        let begun = Keys::read_made(target, here.file.generation, here.named, keyring).await;
         if let Some(recipients) = &options.recipients {
             for found in begun {
                 if found.file.copy && keyring.is_for(&found.file, recipients)? {
@@ -121,7 +121,7 @@ impl Vault {
                 None => Err(VaultError::RecipientsNeeded {
                     url: target.url().to_owned(),
                     vault: self.url().to_owned(),
-                    names: names(&keys.file),
+                    names: keys.recipients(),
                 }),
             },
         }
@@ -139,14 +139,4 @@ fn in_force(log: &Log, standing: &BTreeMap<String, u64>) -> Option<u64> {
     standing.contains_key(layout::MARKER).then_some(())?;
     let lines = log.lines().filter(|line| standing.contains_key(&layout::log_record(line.seq)));
     lines.filter_map(|line| line.keys).max().filter(|g| *g > FIRST_GENERATION)
-}
-
-/// The copies of a key file at a place that somebody with the vault key made.
-async fn whole(target: &Target, generation: u64, named: Hash256, keyring: &Keyring) -> Vec<Keys> {
-    let both = Keys::read_both(target, generation, named).await;
-    both.into_iter().flatten().filter(|keys| keyring.has_made(&keys.file)).collect()
-}
-
-fn names(file: &KeyFile) -> String {
-    file.recipients.iter().map(Recipient::name).collect::<Vec<_>>().join(", ")
 }

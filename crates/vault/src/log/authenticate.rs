@@ -4,6 +4,7 @@
 //! authenticates, as the records before it know it. So a rotation is authenticated by the key that it replaces, and nothing can be
 //! put in, left out or changed by somebody without a key: each code covers the hash of the record before.
 
+use super::Log;
 use super::line::{Auth, LogLine};
 use crate::error::VaultError;
 use keepfast_keys::Random;
@@ -64,6 +65,36 @@ struct Secret {
     dependents: Vec<Dependent>,
     profile: Hash256,
     key_ids: String,
+}
+
+/// Refuses points whose files are under other keys than their tables have: whoever shredded a table, or changed how it is encrypted,
+/// while they were written would leave a point that nobody can read, or that does not say what lies in clear.
+pub(crate) fn check_keys(keyring: Option<&Keyring>, log: &Log, records: &[Record]) -> Result<(), VaultError> {
+    for record in records {
+        let Record::Point(point) = record else { continue };
+        for table in &point.tables {
+            let fits = match &table.encryption {
+                Encryption::None => table.key_ids.is_empty(),
+                encryption => keyring
+                    .and_then(|k| k.table(&table.id))
+                    .is_some_and(|key| key.serves(encryption) && key.ids() == table.key_ids),
+            };
+            if table.sealed.is_some() || !(fits || is_carried_over(log, point, table)) {
+                return Err(VaultError::TableKeysChanged { table: table.name.to_string() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a table stands in an earlier point just so: nothing was written for it.
+fn is_carried_over(log: &Log, point: &BackupPoint, table: &TablePoint) -> bool {
+    let what = |t: &TablePoint| {
+        (t.id.clone(), t.base.clone(), t.changes.clone(), t.encryption.clone(), t.key_ids.clone())
+    };
+    let what_it_is = what(table);
+    let earlier = |t: &TablePoint| t.sealed.is_none() && what(t) == what_it_is;
+    log.points(&point.backup).any(|p| p.tables.iter().any(earlier))
 }
 
 /// The records as they are stored: what is secret of encrypted tables is sealed.

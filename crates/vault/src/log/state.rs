@@ -279,7 +279,8 @@ impl Log {
         !self.state.condemned.is_empty()
     }
 
-    /// Key files by generation, each with BLAKE3 of its stored bytes.
+    /// Key files by generation, each with the hash by which its record names it: of the first, of its stored bytes; of later ones, of
+    /// what every copy of the vault has of them.
     pub fn keys(&self) -> &BTreeMap<u64, Hash256> {
         &self.state.keys
     }

@@ -14,7 +14,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`keepfast_objects::ObjectsError::Denied`] as [`crate::VaultError::Objects`].
-    pub(super) async fn refuse_without_delete(&self) -> Result<()> {
+    pub(crate) async fn refuse_without_delete(&self) -> Result<()> {
         let nothing = format!("{}/{}", layout::STAGING, self.environment().random_id()?);
         Ok(self.target().delete(&nothing).await?)
     }

@@ -72,7 +72,8 @@ impl Reencryption<'_> {
         let segments = self.files_anew(&manifest, &self.run_of(old), shared, written).await?;
         let page = Manifest { segments, parity: None, salt: None, ..manifest };
         let earlier: Vec<ManifestRef> = pairs.into_iter().map(|(_, new)| new).collect();
-        let listed = self.vault.put_manifests(vec![page], table.parity, &earlier).await?;
+        let way = self.way(&table.id);
+        let listed = self.vault.put_manifests(vec![page], &way, table.parity, &earlier).await?;
         written.extend(listed.objects);
         let [reference] = <[ManifestRef; 1]>::try_from(listed.references)
             .map_err(|_| VaultError::Record { reason: "a manifest became several".into() })?;
@@ -110,7 +111,7 @@ impl Reencryption<'_> {
         shared: Shared,
         written: &mut Vec<NewObject>,
     ) -> Result<Vec<SegmentEntry>> {
-        let protection = self.vault.protection(&manifest.table).await?;
+        let protection = self.protection(&manifest.table).await?;
         let key_ids = protection.key_ids().to_owned();
         let mut staged = self.staged(run, &key_ids).await?;
         let reencoder = Arc::new(Reencoder::new(manifest, protection));

@@ -1,66 +1,114 @@
 //! The keys of a vault that is made by re-encryption.
 //!
 //! They are written before the first file that needs them, and named by the first record. A call that was cut off between takes up
-//! only what a passphrase among its recipients opens: what is wrapped for a public key anybody can make.
+//! only what a passphrase among its recipients opens: what is wrapped for a public key anybody can make. Where recipients are named,
+//! keys that stand are believed only if they are for exactly those: what opens the vault that is read may have leaked, and whoever has
+//! it could have put a vault of their own there.
 
 use super::Reencryption;
 use crate::Result;
 use crate::error::VaultError;
 use crate::keyring::KeyState;
-use crate::keys::{self, FIRST_GENERATION, Keys};
+use crate::keys::{self, FIRST_GENERATION, Keys, NewKeys};
 use crate::layout;
 use crate::log::Log;
+use keepfast_format::Protection;
 use keepfast_keys::{Credentials, KeyError, Keyring, NewRecipient};
-use keepfast_model::{ColumnId, Encryption, Record, TableId};
+use keepfast_model::{Encryption, TableId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 impl Reencryption<'_> {
     /// Gives the other vault keys for the tables that it is to have and has not.
     pub(super) async fn prepare_keys(&mut self, log: &Log, standing: &Log) -> Result<()> {
-        let wanted = self.wanted(log, standing);
-        let random = self.vault.environment().random.clone();
+        self.encryption = self.wanted(log, standing);
+        let recipients = &self.options.recipients;
         let mut keyring = match self.vault.open_keys()? {
             Some(open) => {
-                if wanted.iter().all(|(table, e)| has(&open, table, e)) {
+                self.refuse_others(&open, standing).await?;
+                if self.is_served(&open) {
                     return Ok(());
                 }
                 Keyring::clone(&open)
             }
-            None if wanted.is_empty() && self.options.recipients.is_empty() => return Ok(()),
+            None if self.encryption.is_empty() && recipients.is_empty() => return Ok(()),
+            None if super::to_come(log, standing).next().is_none() => {
+                // Keys come with a record, and there is none to come.
+                return Err(VaultError::NothingToEncrypt { url: self.vault.url().to_owned() });
+            }
             None => {
-                if let Some(begun) = self.begun(&wanted).await? {
-                    return self.keep_pending(begun);
+                if let Some(begun) = self.begun().await? {
+                    self.keep_pending(begun);
+                    return Ok(());
                 }
-                let generation = self.vault.next_generation(standing).await?;
-                let none = || KeyError::NoCredential { what: self.vault.url().to_owned() };
-                let ((name, first), others) = self.options.recipients.split_first().ok_or_else(none)?;
-                let (owner, secret) = (&self.vault.id().0, self.vault.identity_key().to_hex());
-                let mut keyring = Keyring::create(owner, generation, &secret, name, first, random.as_ref())?;
-                for (name, recipient) in others {
-                    keyring = keyring.with_recipient(generation, name, recipient, random.as_ref())?;
-                }
-                keyring
+                self.first_keys(self.vault.next_generation(standing).await?)?
             }
         };
         let generation = self.vault.next_generation(standing).await?;
-        for (table, encryption) in &wanted {
-            if !has(&keyring, table, encryption) {
+        let random = self.vault.environment().random.clone();
+        for (table, encryption) in &self.encryption {
+            if !keyring.table(table).is_some_and(|key| key.serves(encryption)) {
                 keyring = keyring.with_table(generation, table, encryption, random.as_ref())?;
             }
         }
-        let bytes = keys::encode(&keyring.to_file(random.as_ref())?)?;
-        for name in keys::names(keyring.generation()) {
-            self.vault.target().put_content(&name, bytes.clone()).await?;
+        let new = NewKeys::of(keyring, random.as_ref())?;
+        if !new.put(self.vault.target()).await? {
+            return Err(VaultError::KeysChanged);
         }
         self.vault.target().sync().await?;
-        self.keep_pending(keyring)
+        self.keep_pending(new);
+        Ok(())
     }
 
-    fn keep_pending(&mut self, keyring: Keyring) -> Result<()> {
-        let keyring = Arc::new(keyring);
-        self.vault.keep_keys(KeyState::Open(keyring.clone()));
-        self.pending = Some(keyring);
+    fn keep_pending(&mut self, new: NewKeys) {
+        self.vault.keep_keys(KeyState::Open(new.keyring.clone()));
+        self.pending = Some(new);
+    }
+
+    fn first_keys(&self, generation: u64) -> Result<Keyring> {
+        let random = self.vault.environment().random.as_ref();
+        let none = || KeyError::NoCredential { what: self.vault.url().to_owned() };
+        let ((name, first), others) = self.options.recipients.split_first().ok_or_else(none)?;
+        let (owner, secret) = (&self.vault.id().0, self.vault.identity_key().to_hex());
+        let mut keyring = Keyring::create(owner, generation, &secret, name, first, random)?;
+        for (name, recipient) in others {
+            keyring = keyring.with_recipient(generation, name, recipient, random)?;
+        }
+        Ok(keyring)
+    }
+
+    /// How a table is encrypted in the other vault.
+    pub(super) fn way(&self, table: &TableId) -> Encryption {
+        self.encryption.get(table).cloned().unwrap_or_default()
+    }
+
+    pub(super) async fn protection(&self, table: &TableId) -> Result<Protection> {
+        self.vault.protection(table, &self.way(table)).await
+    }
+
+    /// Whether a keyring has what all tables to come are encrypted with.
+    fn is_served(&self, keyring: &Keyring) -> bool {
+        self.encryption.iter().all(|(id, way)| keyring.table(id).is_some_and(|key| key.serves(way)))
+    }
+
+    /// Refuses keys that are in force and for others than those that were named.
+    async fn refuse_others(&self, open: &Keyring, standing: &Log) -> Result<()> {
+        let recipients = &self.options.recipients;
+        let Some((generation, named)) = standing.keys().last_key_value().filter(|_| !recipients.is_empty())
+        else {
+            return Ok(());
+        };
+        let target = self.vault.target();
+        let made = Keys::read_made(target, *generation, *named, open).await;
+        if made.is_empty() {
+            let path = target.full(&keys::names(*generation)[0]);
+            return Err(VaultError::damaged(path, "neither copy of it is whole"));
+        }
+        for found in made {
+            if !open.is_for(&found.file, recipients)? {
+                let (url, names) = (target.url().to_owned(), found.recipients());
+                return Err(VaultError::OtherRecipients { url, names });
+            }
+        }
         Ok(())
     }
 
@@ -86,7 +134,7 @@ impl Reencryption<'_> {
     }
 
     /// Keys that an earlier call wrote, and no record names.
-    async fn begun(&self, wanted: &BTreeMap<TableId, Encryption>) -> Result<Option<Keyring>> {
+    async fn begun(&self) -> Result<Option<NewKeys>> {
         let target = self.vault.target();
         let mut phrases = Credentials::none();
         for (_, recipient) in &self.options.recipients {
@@ -108,31 +156,7 @@ impl Reencryption<'_> {
         let fits = copy == bytes
             && keyring.is_for(&found.file, &self.options.recipients)?
             && found.file.dedup_secret == self.vault.identity_key().to_hex()
-            && wanted.iter().all(|(table, encryption)| has(&keyring, table, encryption));
-        Ok(fits.then_some(keyring))
+            && self.is_served(&keyring);
+        Ok(fits.then(|| NewKeys::standing(keyring, found)))
     }
-
-    /// The record that names keys, as both copies of their file stand.
-    pub(super) async fn pending_record(&self, keyring: &Keyring) -> Result<Record> {
-        let generation = keyring.generation();
-        let mut both = vec![];
-        for name in keys::names(generation) {
-            let path = self.vault.target().full(&name);
-            let bytes = self.vault.target().get(&name).await.map_err(|e| self.vault.missing(e.into()))?;
-            both.push(Keys::decode(&path, generation, &bytes)?);
-            if both[0].bytes != bytes || !keyring.has_made(&both[0].file) {
-                return Err(VaultError::NotAsWritten { path });
-            }
-        }
-        Ok(Record::Keys { generation, stored: both[0].named })
-    }
-}
-
-/// Whether a keyring has what a table's files are encrypted with.
-fn has(keyring: &Keyring, table: &TableId, encryption: &Encryption) -> bool {
-    let columns: &[ColumnId] = match encryption {
-        Encryption::Columns { columns } => columns,
-        Encryption::None | Encryption::Full => &[],
-    };
-    keyring.table(table).is_some_and(|key| columns.iter().all(|id| key.column(*id).is_some()))
 }

@@ -14,15 +14,15 @@ use crate::commit::Revalidate;
 use crate::environment::{Clock, Environment};
 use crate::error::VaultError;
 use crate::keyring::KeyState;
-use crate::keys as key_files;
-use crate::log::{Hold, Log, Point};
+use crate::keys::NewKeys;
+use crate::log::{Hold, LineInfo, Log, Point};
 use crate::vault::{CreateOptions, Vault};
 use crate::{Result, layout};
 use async_trait::async_trait;
 use files::Known;
 use jiff::Timestamp;
-use keepfast_keys::{Credentials, Keyring, NewRecipient};
-use keepfast_model::{Encryption, Hash256, LogSeq, ManifestRef, Record, TableId};
+use keepfast_keys::{Credentials, NewRecipient};
+use keepfast_model::{Encryption, Hash256, LogSeq, ManifestRef, Record, TableId, TablePoint};
 use keepfast_objects::Target;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,6 +129,7 @@ impl Vault {
             options,
             progress,
             pending: None,
+            encryption: BTreeMap::new(),
             known: HashMap::new(),
             newest: HashMap::new(),
             report: ReencryptReport::default(),
@@ -156,7 +157,9 @@ struct Reencryption<'a> {
     options: &'a ReencryptOptions,
     progress: &'a dyn Progress,
     /// Keys that no record names yet.
-    pending: Option<Arc<Keyring>>,
+    pending: Option<NewKeys>,
+    /// How tables that are to come are encrypted; those that are not among them are not.
+    encryption: BTreeMap<TableId, Encryption>,
     /// Manifests that have been made anew, by the identity of the old one.
     known: HashMap<Hash256, Known>,
     /// The newest base of each table: old manifests, each with the new one.
@@ -206,19 +209,32 @@ impl Reencryption<'_> {
                 self.newest.insert(old.id.clone(), bases.collect());
             }
         }
+        self.say_what_is_missing(log, standing);
         Ok(())
+    }
+
+    /// Whoever began may have been cut off before the report: what earlier calls left out is said again.
+    fn say_what_is_missing(&mut self, log: &Log, standing: &Log) {
+        let head = standing.head().map(|(seq, _)| seq);
+        let made: BTreeMap<LogSeq, &Point> = standing.all_points().map(|p| (p.seq(), p)).collect();
+        for point in log.all_points().filter(|p| Some(p.seq()) <= head) {
+            let is_made = |table: &&TablePoint| {
+                made.get(&point.seq()).is_some_and(|made| made.tables.iter().any(|t| t.id == table.id))
+            };
+            for table in point.tables.iter().filter(|table| !is_made(table)) {
+                self.report.left_out.push(left_out(table, point));
+            }
+        }
     }
 
     /// Commits what the other vault has not, number by number.
     async fn replay(&mut self, log: &Log, standing: &Log) -> Result<()> {
         let points: BTreeMap<LogSeq, &Point> = log.all_points().map(|p| (p.seq(), p)).collect();
         let mut holds: BTreeMap<LogSeq, Vec<&Hold>> = BTreeMap::new();
-        for hold in log.holds().filter(|hold| log.latest(&hold.backup).is_some()) {
+        for hold in holds_to_take(log) {
             holds.entry(hold.seq).or_default().push(hold);
         }
-        let head = standing.head().map_or(0, |(seq, _)| seq.0);
-        let last = points.keys().chain(holds.keys()).max().copied();
-        for line in log.lines().filter(|l| l.seq.0 > head && Some(l.seq) <= last) {
+        for line in to_come(log, standing) {
             let mut records: Vec<Record> =
                 holds.get(&line.seq).into_iter().flatten().map(|h| again(h)).collect();
             let mut written = vec![];
@@ -232,12 +248,13 @@ impl Reencryption<'_> {
             let check =
                 AtNumber { seq: line.seq, refused: self.source.not_reencrypted(&self.vault).to_string() };
             match self.pending.take() {
-                Some(keyring) => {
-                    let keys = self.pending_record(&keyring).await?;
-                    records.insert(0, keys);
+                Some(new) => {
+                    new.read_back(self.vault.target()).await.map_err(|e| self.vault.missing(e))?;
+                    records.insert(0, new.record());
+                    let keyring = new.keyring;
                     self.vault.commit_numbered(records, &written, &check, Some(keyring.clone())).await?;
-                    key_files::delete_older(self.vault.target(), keyring.generation()).await?;
-                    self.vault.keep_keys(KeyState::Open(keyring));
+                    self.vault.keep_keys(KeyState::Open(keyring.clone()));
+                    self.vault.try_to_delete_older_keys(keyring.generation()).await;
                 }
                 None => drop(self.vault.commit_numbered(records, &written, &check, None).await?),
             }
@@ -259,6 +276,23 @@ impl Reencryption<'_> {
         }
         Ok(())
     }
+}
+
+/// Records whose numbers are still to be filled: up to the last one that says something of what is visible.
+fn to_come<'a>(log: &'a Log, standing: &Log) -> impl Iterator<Item = &'a LineInfo> + use<'a> {
+    let head = standing.head().map_or(0, |(seq, _)| seq.0);
+    let holds = holds_to_take(log).map(|hold| hold.seq);
+    let last = log.all_points().map(Point::seq).chain(holds).max();
+    log.lines().filter(move |line| line.seq.0 > head && Some(line.seq) <= last)
+}
+
+fn holds_to_take(log: &Log) -> impl Iterator<Item = &Hold> {
+    log.holds().filter(|hold| log.latest(&hold.backup).is_some())
+}
+
+/// What is said of a table that nobody can read.
+fn left_out(table: &TablePoint, point: &Point) -> String {
+    format!("{} of {}", table.name, point.id())
 }
 
 /// The record that takes a hold again.

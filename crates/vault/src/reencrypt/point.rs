@@ -1,6 +1,6 @@
 //! One restore point under other keys.
 
-use super::{Reencryption, manifest_path};
+use super::{Reencryption, left_out, manifest_path};
 use crate::Result;
 use crate::commit::NewObject;
 use crate::error::VaultError;
@@ -28,7 +28,7 @@ impl Reencryption<'_> {
             };
             match anew {
                 Some(anew) => tables.push(anew),
-                None => self.report.left_out.push(format!("{} of {}", table.name, point.id())),
+                None => self.report.left_out.push(left_out(table, point)),
             }
         }
         Ok((!tables.is_empty()).then(|| BackupPoint { tables, ..BackupPoint::clone(point) }))
@@ -58,7 +58,7 @@ impl Reencryption<'_> {
         }
         let base = pairs.iter().map(|(_, new)| new.clone()).collect();
         self.newest.insert(table.id.clone(), pairs);
-        let protection = self.vault.protection(&table.id).await?;
+        let protection = self.protection(&table.id).await?;
         Ok(TablePoint {
             base,
             changes,

@@ -217,6 +217,9 @@ async fn no_record_can_be_forged_changed_left_out_or_put_in_without_a_key() {
         change("certificate", &|json| set(json, "/records/0/tables/0/certificate/kind", "source".into()));
         change("keys", &|json| set(json, "/records/0/stored", "00".repeat(32).into()));
         change("no record", &|json| json["records"] = serde_json::json!([{"record": "drop", "backup": "b"}]));
+        for (what, json) in changed_leaves(&record) {
+            forged.push((format!("{what} of record {seq}"), json));
+        }
         for (what, json) in forged {
             let copy = fork(&store);
             // With both copies, and every hash of the chain behind it made to fit.
@@ -241,6 +244,75 @@ async fn no_record_can_be_forged_changed_left_out_or_put_in_without_a_key() {
         }
     }
     eprintln!("COUNT {tried} forged records: refused and found");
+}
+
+/// Every change of one leaf of a tree to another value of its kind, and every tree with one member or item less.
+fn changed_leaves(tree: &Value) -> Vec<(String, Value)> {
+    fn walk(at: &str, value: &Value, all: &mut Vec<(String, Option<Value>)>) {
+        let mut inner = |step: &str, value: &Value| {
+            let at = format!("{at}/{}", step.replace('~', "~0").replace('/', "~1"));
+            all.push((at.clone(), None));
+            walk(&at, value, all);
+        };
+        let other = match value {
+            Value::Object(members) => return members.iter().for_each(|(name, value)| inner(name, value)),
+            Value::Array(items) => {
+                return items.iter().enumerate().for_each(|(n, value)| inner(&n.to_string(), value));
+            }
+            Value::Null => "x".into(),
+            Value::Bool(found) => (!found).into(),
+            Value::Number(found) => found.as_i64().map_or(0, |n| n.wrapping_add(1)).into(),
+            Value::String(found) => {
+                let last = if found.ends_with('0') { '1' } else { '0' };
+                let kept = found.char_indices().next_back().map_or("", |(at, _)| &found[..at]);
+                format!("{kept}{last}").into()
+            }
+        };
+        all.push((at.to_owned(), Some(other)));
+    }
+    let mut all = vec![];
+    walk("", tree, &mut all);
+    let changed = |(at, other): (String, Option<Value>)| {
+        let mut changed = tree.clone();
+        match other {
+            Some(other) => *changed.pointer_mut(&at).expect("it was met there") = other,
+            None => {
+                let (within, step) = at.rsplit_once('/').expect("it is in something");
+                let step = step.replace("~1", "/").replace("~0", "~");
+                match changed.pointer_mut(within).expect("it was met there") {
+                    Value::Array(items) => drop(items.remove(step.parse().expect("a number"))),
+                    within => drop(within.as_object_mut().expect("an object").remove(&step)),
+                }
+                return (format!("no {at}"), changed);
+            }
+        }
+        (format!("another {at}"), changed)
+    };
+    all.into_iter().map(changed).collect()
+}
+
+#[tokio::test]
+async fn no_member_of_a_key_file_can_be_changed_or_left_out_unseen() {
+    let world = world(9);
+    let (store, vault) = encrypted(&world, 1).await;
+    let columns = Encryption::Columns { columns: vec![keepfast_model::ColumnId(2)] };
+    vault.encrypt_table(&id_of("more"), &columns).await.unwrap();
+    vault.add_recipient("recovery", &NewRecipient::recovery().0).await.unwrap();
+    let (generation, _) = vault.recipients().await.unwrap();
+    let names = [layout::key_file(generation), layout::key_file_copy(generation)];
+    let changes = changed_leaves(&unseal(&objects(&*store).await[&names[0]]));
+    assert!(changes.len() > 80, "{}", changes.len());
+    for (what, json) in &changes {
+        let copy = fork(&store);
+        for name in &names {
+            tamper(&*copy, name, Some(seal(json))).await;
+        }
+        let vault = open(&world, &copy, PHRASE).await;
+        let opened = vault.log().await.is_ok();
+        let found = vault.check(&CheckOptions::default(), &()).await;
+        assert!(!opened && !found.is_ok_and(|report| report.is_whole()), "{what}: opened {opened}");
+    }
+    eprintln!("{} changes of a key file were refused", changes.len());
 }
 
 #[tokio::test]

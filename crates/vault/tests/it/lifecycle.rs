@@ -384,7 +384,7 @@ async fn a_segment_stored_under_another_name_is_the_same_parquet_file_to_its_rea
         entries.push(segment.entry);
     }
     let page = Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, entries).remove(0);
-    table.base = vec![vault.put_manifest(&page).await.unwrap().0];
+    table.base = vec![vault.put_manifest(&page, &Default::default()).await.unwrap().0];
     (table.digest.rows, table.certificate.rows) = (5_000, 5_000);
     let commit = async |point: keepfast_model::BackupPoint| {
         vault.commit(vec![Record::Point(Box::new(point))], &[], &()).await.unwrap();

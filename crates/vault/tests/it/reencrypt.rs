@@ -18,25 +18,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const OLD: &str = "the old phrase";
-const NEW: &str = "the new phrase";
+pub const OLD: &str = "the old phrase";
+pub const NEW: &str = "the new phrase";
 const TARGET_ROWS: u32 = 64;
 
-fn with_key(text: &str) -> Environment {
+pub fn with_key(text: &str) -> Environment {
     static SEEDS: AtomicU64 = AtomicU64::new(5_000);
     let environment = world(SEEDS.fetch_add(1, Ordering::SeqCst)).environment;
     Environment { credentials: Credentials::passphrase(text), ..environment }
 }
 
-async fn open(store: &Arc<InMemory>, text: &str) -> Vault {
+pub async fn open(store: &Arc<InMemory>, text: &str) -> Vault {
     Vault::open_with(memory(store.clone()), with_key(text)).await.unwrap()
 }
 
-fn place(store: &Arc<InMemory>) -> Target {
+pub fn place(store: &Arc<InMemory>) -> Target {
     Target::new(store.clone(), Default::default(), "memory:new")
 }
 
-fn options(encryption: NewEncryption) -> ReencryptOptions {
+pub fn options(encryption: NewEncryption) -> ReencryptOptions {
     let recipient = NewRecipient::Passphrase(Passphrase::new(NEW.into()), Cost::TRIVIAL);
     let recipients = match encryption {
         NewEncryption::None => vec![],
@@ -97,7 +97,7 @@ async fn commit_with(vault: &Vault, run: &str, tables: &[Table<'_>], lie: impl F
     let mut written: Vec<NewObject> = vec![];
     for table in tables {
         let id = id_of(table.name);
-        let protection = vault.protection(&id).await.unwrap();
+        let protection = protection_of(vault, &id).await.unwrap();
         let profile =
             Arc::new(WriterProfile::choose(&schema, std::slice::from_ref(&table.base), TARGET_ROWS));
         let writer = SegmentWriter::new(schema.clone(), profile.clone(), protection.clone());
@@ -118,7 +118,7 @@ async fn commit_with(vault: &Vault, run: &str, tables: &[Table<'_>], lie: impl F
             pages.extend(Manifest::pages(ManifestKind::Segments, &id, &schema, &profile, part.to_vec()));
         }
         pages.iter_mut().for_each(&lie);
-        let base = vault.put_manifests(pages, table.parity, &[]).await.unwrap();
+        let base = vault.put_manifests(pages, protection.encryption(), table.parity, &[]).await.unwrap();
         written.extend(base.objects);
         let mut changed = vec![];
         for batch in table.changes {
@@ -131,7 +131,8 @@ async fn commit_with(vault: &Vault, run: &str, tables: &[Table<'_>], lie: impl F
             }
             let entries = encoded.into_iter().map(|s| s.entry).collect();
             let pages = Manifest::pages(ManifestKind::Changes, &id, &schema, &profile, entries);
-            let listed = vault.put_manifests(pages, table.parity, &[]).await.unwrap();
+            let listed =
+                vault.put_manifests(pages, protection.encryption(), table.parity, &[]).await.unwrap();
             written.extend(listed.objects);
             changed.extend(
                 listed
@@ -163,7 +164,7 @@ async fn commit_with(vault: &Vault, run: &str, tables: &[Table<'_>], lie: impl F
 const PARITY: Option<Parity> = Some(Parity { data: 4, shards: 2 });
 
 /// Three points of two tables, a dropped backup and a hold between, then a new base that shares files with the first.
-async fn made(encryption: &Encryption) -> (Arc<InMemory>, Vault) {
+pub async fn made(encryption: &Encryption) -> (Arc<InMemory>, Vault) {
     let store = Arc::new(InMemory::new());
     let made = CreateOptions { environment: with_key(OLD), ..CreateOptions::default() };
     let vault = Vault::create(memory(store.clone()), &made).await.unwrap();
@@ -238,7 +239,7 @@ async fn state(vault: &Vault) -> Vec<String> {
     seen
 }
 
-async fn whole(vault: &Vault) {
+pub async fn whole(vault: &Vault) {
     let report = vault.check(&CheckOptions::default(), &()).await.unwrap();
     assert!(report.is_whole(), "{:?}", report.damage);
 }
@@ -421,6 +422,10 @@ async fn a_table_whose_key_was_dropped_is_left_out_and_said() {
     let report: ReencryptReport =
         vault.reencrypt_to(&place(&new), &options(NewEncryption::AsItWas), &()).await.unwrap();
     assert_eq!((report.points, report.left_out.len()), (3, 4), "{report:?}");
+    // Whoever was cut off before the report is told by the next one.
+    let again = vault.reencrypt_to(&place(&new), &options(NewEncryption::AsItWas), &()).await.unwrap();
+    assert_eq!((again.points, again.kept), (0, 3));
+    assert_eq!(again.left_out, report.left_out);
     let there = open(&new, NEW).await;
     whole(&there).await;
     let log = there.log().await.unwrap();
@@ -428,7 +433,7 @@ async fn a_table_whose_key_was_dropped_is_left_out_and_said() {
 }
 
 /// One table of a few files, two points and a hold.
-async fn small(encryption: &Encryption) -> Arc<InMemory> {
+pub async fn small(encryption: &Encryption) -> Arc<InMemory> {
     let store = Arc::new(InMemory::new());
     let made = CreateOptions { environment: with_key(OLD), ..CreateOptions::default() };
     let vault = Vault::create(memory(store.clone()), &made).await.unwrap();

@@ -112,7 +112,7 @@ async fn what_cannot_be_healed_names_tables_points_and_key_ranges() {
     let pages = entries
         .iter()
         .flat_map(|e| Manifest::pages(ManifestKind::Segments, &table.id, &schema, &profile, vec![e.clone()]));
-    let listed = vault.put_manifests(pages.collect(), None, &[]).await.unwrap();
+    let listed = vault.put_manifests(pages.collect(), &Default::default(), None, &[]).await.unwrap();
     written.extend(listed.objects);
     table.base = listed.references;
     (table.digest.rows, table.certificate.rows) = (30, 30);
@@ -150,7 +150,7 @@ async fn an_unchanged_group_keeps_its_parity_and_a_copy_takes_it_along() {
     let table = &latest.tables[0];
     let mut again = vault.read_manifests(table).await.unwrap().base;
     again.iter_mut().for_each(|m| m.parity = None);
-    let listed = vault.put_manifests(again, PARITY, &table.base).await.unwrap();
+    let listed = vault.put_manifests(again, &table.encryption, PARITY, &table.base).await.unwrap();
     assert!(listed.objects.is_empty() && listed.bytes_new == ByteCount(0), "{listed:?}");
     add(&vault, PARITY, 0).await;
     assert_eq!(files(&objects(&*store).await), before);

@@ -8,7 +8,7 @@ pub mod ten_points;
 use bytes::Bytes;
 use futures::stream::StreamExt;
 use jiff::Timestamp;
-use keepfast_format::{EncodedSegment, Manifest, ManifestKind, SegmentEntry, WriterProfile};
+use keepfast_format::{EncodedSegment, Manifest, ManifestKind, Protection, SegmentEntry, WriterProfile};
 use keepfast_model::*;
 use keepfast_objects::Target;
 #[allow(unused_imports, reason = "each test file uses its own share")]
@@ -93,6 +93,13 @@ pub fn sample(name: &'static str, base: &[&str], changes: &[&str]) -> Sample {
     Sample { name, base: own(base), changes: own(changes), parity: None }
 }
 
+/// How files of a table are written, as its keys say.
+pub async fn protection_of(vault: &Vault, id: &TableId) -> Result<Protection, VaultError> {
+    let keyring = vault.keyring().await?;
+    let key = keyring.as_ref().and_then(|keyring| keyring.table(id));
+    vault.protection(id, &key.map(|key| key.encryption.clone()).unwrap_or_default()).await
+}
+
 /// Writes everything of a point but the record.
 pub async fn write_point(
     vault: &Vault,
@@ -105,6 +112,7 @@ pub async fn write_point(
     for sample in samples {
         let name = TableName::bare(sample.name);
         let id = Vault::table_id(to, "columnar", &name, &Selection::default());
+        let protection = protection_of(vault, &id).await?;
         let mut manifests = vec![];
         for (kind, texts) in
             [(ManifestKind::Segments, &sample.base), (ManifestKind::Changes, &sample.changes)]
@@ -128,7 +136,7 @@ pub async fn write_point(
             let mut references = vec![];
             if kind == ManifestKind::Segments || !entries.is_empty() {
                 let pages = Manifest::pages(kind, &id, &schema, &profile, entries);
-                let listed = vault.put_manifests(pages, sample.parity, &[]).await?;
+                let listed = vault.put_manifests(pages, protection.encryption(), sample.parity, &[]).await?;
                 written.extend(listed.objects);
                 references = listed.references;
             }
@@ -160,8 +168,8 @@ pub async fn write_point(
                 .into_iter()
                 .map(|manifest| ChangeManifestRef { manifest, written_by: None })
                 .collect(),
-            encryption: vault.protection(&id).await?.encryption().clone(),
-            key_ids: String::new(),
+            encryption: protection.encryption().clone(),
+            key_ids: protection.key_ids().to_owned(),
             sealed: None,
             dependents: vec![],
             target_rows: 8_192,

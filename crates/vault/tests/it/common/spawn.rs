@@ -23,7 +23,7 @@ pub fn all_calls_can_be_spawned(
     spawnable(vault.commit(vec![], &[], &()));
     spawnable(vault.put_segment(id, segment));
     spawnable(vault.put_change_segment(id, segment));
-    spawnable(vault.put_manifest(manifest));
+    spawnable(vault.put_manifest(manifest, &Default::default()));
     spawnable(vault.read_manifest(&table.base[0]));
     spawnable(vault.read_manifests(table));
     spawnable(vault.read_segment(id, entry));
