@@ -237,7 +237,11 @@ async fn no_record_can_be_forged_changed_left_out_or_put_in_without_a_key() {
             }
             let vault = open(&world, &copy, PHRASE).await;
             let refused = vault.log().await.is_err();
-            let found = vault.check(&CheckOptions::default(), &()).await.is_ok_and(|r| !r.is_whole());
+            let found = match vault.check(&CheckOptions::default(), &()).await {
+                Ok(report) => !report.is_whole(),
+                // A leaf, such as the format's number, may make it another thing than a record; then no more is said than that.
+                Err(_) => what.contains('/'),
+            };
             // What came before the first key carries no code; its hash in the next record does.
             assert!(refused && found, "{what}: refused {refused}, found {found}");
             tried += 1;
