@@ -357,7 +357,7 @@ impl Vault {
         let record = Record::Keys { generation, stored };
         let step = ChangingKeys { before, keyring: Arc::new(keyring) };
         match self.commit_with_keys(vec![record], &step, step.keyring.clone()).await {
-            Ok(_) => self.lock_change_of_keys().await,
+            Ok(_) => {}
             Err(VaultError::KeysChanged) => {
                 self.delete_all(names.to_vec()).await?;
                 return Ok(false);
@@ -365,6 +365,7 @@ impl Vault {
             Err(e) => return Err(e),
         }
         self.keep_keys(KeyState::Open(step.keyring));
+        self.lock_change_of_keys().await;
         self.delete_older_keys(generation).await;
         Ok(true)
     }
