@@ -105,6 +105,13 @@ fn id_of(table: &str) -> Outcome<TableId> {
     Ok(Vault::table_id(&"shop".parse()?, "columnar", &TableName::bare(table), &Selection::default()))
 }
 
+fn encryption_of(table: &str) -> Outcome<Encryption> {
+    Ok(match table {
+        "people" => Encryption::Full,
+        _ => Encryption::Columns { columns: vec![schema()?.columns[1].id] },
+    })
+}
+
 /// A full point, an incremental one, a rotation of keys, and a full one.
 async fn make(folder: &Path) -> Outcome {
     let environment = Environment {
@@ -113,9 +120,9 @@ async fn make(folder: &Path) -> Outcome {
     };
     let options = CreateOptions { environment, ..CreateOptions::default() };
     let vault = Vault::create(open_target(&folder.to_string_lossy())?, &options).await?;
-    vault.encrypt_table(&id_of("people")?, &Encryption::Full).await?;
-    let columns = vec![schema()?.columns[1].id];
-    vault.encrypt_table(&id_of("items")?, &Encryption::Columns { columns }).await?;
+    for table in ["people", "items"] {
+        vault.encrypt_table(&id_of(table)?, &encryption_of(table)?).await?;
+    }
     commit(&vault, 1, &[("people", rows(40, 0)?, None), ("items", rows(12, 0)?, None)]).await?;
     commit(&vault, 2, &[("people", rows(40, 0)?, Some(changes()?)), ("items", rows(12, 0)?, None)]).await?;
     vault.rotate_keys().await?;
@@ -152,7 +159,8 @@ async fn commit(vault: &Vault, run: u64, tables: &[(&str, RecordBatch, Option<Re
     let (mut points, mut written) = (vec![], vec![]);
     for (name, base, changes) in tables {
         let id = id_of(name)?;
-        let protection = vault.protection(&id).await?;
+        let encryption = encryption_of(name)?;
+        let protection = vault.protection(&id, &encryption).await?;
         let profile = Arc::new(WriterProfile::choose(&schema, std::slice::from_ref(base), TARGET_ROWS));
         let writer = SegmentWriter::new(schema.clone(), profile.clone(), protection.clone());
         let mut splitter = Splitter::new(schema.clone(), TARGET_ROWS);
@@ -166,7 +174,7 @@ async fn commit(vault: &Vault, run: u64, tables: &[(&str, RecordBatch, Option<Re
             entries.push(encoded.entry);
         }
         let pages = Manifest::pages(ManifestKind::Segments, &id, &schema, &profile, entries);
-        let listed = vault.put_manifests(pages, Some(PARITY), &[]).await?;
+        let listed = vault.put_manifests(pages, &encryption, Some(PARITY), &[]).await?;
         let references = listed.references.clone();
         let mut all = listed.objects;
         let mut changed = vec![];
@@ -180,7 +188,7 @@ async fn commit(vault: &Vault, run: u64, tables: &[(&str, RecordBatch, Option<Re
             }
             let entries = encoded.into_iter().map(|s| s.entry).collect();
             let pages = Manifest::pages(ManifestKind::Changes, &id, &schema, &profile, entries);
-            let listed = vault.put_manifests(pages, Some(PARITY), &[]).await?;
+            let listed = vault.put_manifests(pages, &encryption, Some(PARITY), &[]).await?;
             all.extend(listed.objects);
             let named = |manifest| ChangeManifestRef { manifest, written_by: None };
             changed.extend(listed.references.into_iter().map(named));

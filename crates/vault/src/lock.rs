@@ -158,7 +158,11 @@ impl Vault {
 
     /// Locks the log with the newest record of a change of keys, as the newest locked point says: the change deletes the
     /// key file that the log would name without that record. Those who may not lock leave it to the next backup.
+    /// The log that is read for it may bring newer keys still: whoever calls this has kept its own before.
     pub(crate) async fn lock_change_of_keys(&self) {
+        if self.target().immutability().is_none() {
+            return;
+        }
         let locked = async {
             let log = self.log().await?;
             let now = self.environment().clock.now();

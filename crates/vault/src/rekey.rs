@@ -208,7 +208,7 @@ impl Vault {
             found => found.map_err(|e| self.missing(e))?,
         }
         match self.commit_with_keys(vec![new.record()], &ChangingKeys { before }, new.keyring.clone()).await {
-            Ok(_) => self.lock_change_of_keys().await,
+            Ok(_) => {}
             Err(VaultError::KeysChanged) => {
                 self.delete_all(keys::names(generation).to_vec()).await?;
                 return Ok(false);
@@ -216,6 +216,7 @@ impl Vault {
             Err(e) => return Err(e),
         }
         self.keep_keys(KeyState::Open(new.keyring));
+        self.lock_change_of_keys().await;
         self.try_to_delete_older_keys(generation).await;
         Ok(true)
     }
