@@ -281,7 +281,7 @@ impl Growing {
     async fn encrypt(&mut self, vault: &Vault) -> Outcome {
         vault.encrypt_table(&self.point.id, &Encryption::Full).await?;
         self.point.encryption = Encryption::Full;
-        self.point.key_ids = vault.protection(&self.point.id).await?.key_ids().to_owned();
+        self.point.key_ids = vault.protection(&self.point.id, &Encryption::Full).await?.key_ids().to_owned();
         Ok(())
     }
 
@@ -360,7 +360,7 @@ impl Writer {
 
     async fn manifest(&self, manifest: &Manifest) -> Outcome<ManifestRef> {
         if self.encrypted {
-            return Ok(self.vault.put_manifest(manifest).await?.0);
+            return Ok(self.vault.put_manifest(manifest, &Encryption::Full).await?.0);
         }
         let (reference, bytes) = manifest.encode()?;
         std::fs::write(self.folder.join("manifests").join(reference.id.to_string()), bytes)?;
