@@ -75,7 +75,7 @@ fn a_store_with_tables_is_given_keys_and_they_come_and_go() {
     let given = ok(&folder, &["key", "add", "office", "--store"]);
     assert!(given.contains("cannot be undone"), "{given}");
     let said = fails(&folder, PHRASE, &["undo", id.split('`').next().unwrap()], "KF0309");
-    assert!(said.contains("was given its first keys since"), "{said}");
+    assert!(said.contains("first keys"), "{said}");
     counted(&folder, "SELECT count(*) FROM people", 3000);
     assert_eq!(open_words(&folder.join("keepfast-data/store")), [] as [String; 0]);
 
