@@ -51,7 +51,9 @@ impl ColumnarStore {
         let due = head.dropped.iter().filter(|dropped| older(dropped.at, leftovers, now));
         // One that a cut holds stays for now.
         let mut tried = self.shared.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        due.fold(false, |any, dropped| tried.insert(dropped.id.clone()) || any)
+        let known = tried.len();
+        tried.extend(due.map(|dropped| dropped.id.clone()));
+        tried.len() > known
     }
 
     fn warn(&self, done: Result<()>) {

@@ -60,7 +60,7 @@ fn eight_times_as_many_rows_take_no_more_memory_than_segments_do() {
     let (few, many) = (of(200_000), of(1_600_000));
     let mib = |bytes: u64| bytes / MIB;
     for ((name, few), (_, many)) in few.iter().zip(&many) {
-        println!("{name}: {} MiB, of eight times as many rows {} MiB", mib(*few), mib(*many));
+        eprintln!("{name}: {} MiB, of eight times as many rows {} MiB", mib(*few), mib(*many));
     }
     for ((name, few), (_, many)) in few.iter().zip(&many) {
         assert!(

@@ -64,10 +64,9 @@ impl Recovery<'_> {
             let versions = self.target.versions(&format!("{folder}/")).await?;
             kept.extend(versions.into_iter().filter_map(|k| Some((layout::record_number(&k.0)?, k))));
         }
-        let this = &*self;
         let mut read = futures::stream::iter(kept)
             .map(|(seq, kept)| async move {
-                let bytes = this.read(&kept).await?;
+                let bytes = self.read(&kept).await?;
                 let line = bytes.and_then(|b| LogLine::decode(&kept.0, vault, seq, &b).ok());
                 Ok::<_, VaultError>(line.map(|line| (line, kept)))
             })
@@ -144,11 +143,10 @@ fn choose(
 mod tests {
     use super::*;
 
+    type Chosen = Result<Vec<(u64, Hash256)>, Vec<(LogSeq, Hash256)>>;
+
     /// Records as `number, name of this, name of the one before`.
-    fn chosen(
-        records: &[(u64, &str, &str)],
-        head: Option<(u64, &str)>,
-    ) -> Result<Vec<(u64, Hash256)>, Vec<(LogSeq, Hash256)>> {
+    fn chosen(records: &[(u64, &str, &str)], head: Option<(u64, &str)>) -> Chosen {
         let hash = |name: &str| if name.is_empty() { NO_PREVIOUS } else { Hash256::of(name.as_bytes()) };
         let mut all = Records::new();
         for (seq, stored, prev) in records {
