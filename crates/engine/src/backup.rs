@@ -4,6 +4,7 @@ use crate::Result;
 use crate::api::*;
 use crate::certify::{certify, check_order, counted, sample};
 use crate::condition::Condition;
+use crate::dispatch::RunTasks;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::incremental::Increment;
@@ -11,22 +12,18 @@ use crate::places::Place;
 use crate::plan::{Destination, Source, TableWork, backup_name, same_columns};
 use crate::progress::Work;
 use crate::run::{Resumable, Run};
-use crate::task::{ScanContext, ScanResult, ScanTask, Task, TaskResult, known_segments, select};
+use crate::task::{ScanContext, ScanResult, ScanTask, Segments, Task, TaskResult, known_segments, select};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
 use keepfast_format::{Manifest, ManifestKind, Protection, SegmentEntry, WriterProfile};
 use keepfast_model::{
-    BackupName, BackupPoint, ByteCount, Certificate, Digest, Hash256, ManifestRef, Partition, PointId,
-    Record, TablePoint, TableSchema, WriteMode,
+    BackupName, BackupPoint, ByteCount, Certificate, Digest, ManifestRef, Partition, PointId, Record,
+    TablePoint, TableSchema, WriteMode,
 };
 use keepfast_store::{CutOptions, OpenCut, ProofRequest, ScanOptions};
 use keepfast_vault::{NewObject, Vault};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Numbers of tasks that each process of a run has for itself, so that none takes another's result for its own.
-const TASKS_A_PROCESS: u32 = 1 << 20;
 
 /// A table written and certified, not yet committed.
 pub(crate) struct Written {
@@ -149,17 +146,11 @@ impl Engine {
             works.iter().filter(|w| w.mode == WriteMode::Full).map(|w| w.at.rows_expected).sum();
         // How many rows changed is known when they have been read.
         self.options.progress.stage("backup", (expected > 0).then_some(Work::Rows(expected)));
-        let staged = self.finished_tasks(vault, run.id()).await?;
-        let mut number = match staged.keys().next_back() {
-            Some(last) => (last / TASKS_A_PROCESS + 1) * TASKS_A_PROCESS,
-            None => 0,
-        };
-        let finished: HashMap<Hash256, TaskResult> =
-            staged.into_values().map(|f| (f.task, f.result)).collect();
+        let mut tasks = RunTasks::of(vault, run.id(), cut.token().is_some()).await?;
         let mut written = vec![];
         for work in works {
             if work.mode == WriteMode::Incremental {
-                match self.write_changes(request, source, vault, cut, &work).await? {
+                match self.write_changes(request, source, vault, cut, &work, &mut tasks).await? {
                     Increment::Done(point, objects) => {
                         written.push(Written { point: *point, why: work.why, objects });
                         continue;
@@ -172,20 +163,16 @@ impl Engine {
                             .progress
                             .note(&format!("table '{}': {reason}; a new base is written", work.name));
                         let full = self.as_full(request, cut, work, reason).await?;
-                        written.push(
-                            self.write_base(request, source, vault, run, cut, full, &finished, &mut number)
-                                .await?,
-                        );
+                        written.push(self.write_base(request, source, vault, cut, full, &mut tasks).await?);
                         continue;
                     }
                 }
             }
-            written
-                .push(self.write_base(request, source, vault, run, cut, work, &finished, &mut number).await?);
+            written.push(self.write_base(request, source, vault, cut, work, &mut tasks).await?);
         }
         if cut.needs_closing() {
             for table in &mut written {
-                self.close(request, source, vault, cut, table).await?;
+                self.close(request, source, vault, cut, table, &mut tasks).await?;
             }
         }
         for table in &written {
@@ -244,17 +231,14 @@ impl Engine {
         Ok(work)
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn write_base(
         &self,
         request: &BackupRequest,
         source: &Source,
         vault: &Vault,
-        run: &Run,
         cut: &Arc<dyn OpenCut>,
         work: TableWork,
-        finished: &HashMap<Hash256, TaskResult>,
-        number: &mut u32,
+        tasks: &mut RunTasks,
     ) -> Result<Written> {
         let profile = Arc::new(self.profile(vault, cut, &work, request).await?);
         let (kept, columns) = select(&work.at.schema, &request.selection)?;
@@ -268,20 +252,22 @@ impl Engine {
         let protection = vault.protection(&work.id, &work.encryption).await?;
         let known_in: Vec<ManifestRef> = work.previous.as_ref().map(|p| p.base.clone()).unwrap_or_default();
         let context = Arc::new(ScanContext {
-            vault: vault.clone(),
+            to: Segments {
+                vault: vault.clone(),
+                table: work.id.clone(),
+                schema: Arc::new(kept.clone()),
+                protection: protection.clone(),
+                profile: profile.clone(),
+                known: known_segments(vault, &known_in).await?,
+            },
             cut: cut.clone(),
             schema: Arc::new(work.at.schema.clone()),
-            kept: Arc::new(kept.clone()),
             columns,
             condition,
-            table: work.id.clone(),
-            protection: protection.clone(),
-            profile: profile.clone(),
-            known: known_segments(vault, &known_in).await?,
             sort: !source.store.capabilities().key_order && !work.at.schema.is_bag(),
         });
-        let first = *number;
         let mut jobs = vec![];
+        let mut first = None;
         // A shard that is scanned in another order is sorted as a whole.
         let groups: Vec<Vec<Partition>> = if context.sort {
             work.partitions.chunk_by(|a, b| a.shard == b.shard).map(<[_]>::to_vec).collect()
@@ -289,9 +275,10 @@ impl Engine {
             work.partitions.iter().map(|p| vec![p.clone()]).collect()
         };
         for partitions in groups {
+            let number = tasks.number();
             let task = ScanTask {
-                run: run.id().clone(),
-                number: *number,
+                run: tasks.run().clone(),
+                number,
                 vault: vault.url().to_owned(),
                 store: source.spec.clone(),
                 cut: cut.token().unwrap_or_default(),
@@ -304,36 +291,15 @@ impl Engine {
                 encryption: work.encryption.clone(),
                 key_ids: protection.key_ids().to_owned(),
             };
-            *number += 1;
-            let task = Task::Scan(Box::new(task));
-            // The same work, whatever its number was: other options plan other partitions.
-            let done = match finished.get(&task.identity()?) {
-                Some(TaskResult::Scan(result)) => Some(result.clone()),
-                _ => None,
-            };
-            let (engine, context, worker) = (self.clone(), context.clone(), self.options.worker.clone());
-            let replayable = cut.token().is_some();
-            jobs.push(async move {
-                if let Some(done) = done {
-                    return Ok(done);
-                }
-                if let (Some(command), true) = (worker, replayable) {
-                    let vault = context.vault.clone();
-                    return match engine.in_worker(&command, &vault, &task).await? {
-                        TaskResult::Scan(result) => Ok(result),
-                        TaskResult::Load(_) => {
-                            Err(EngineError::Task { task: 0, reason: "its result is of another kind".into() })
-                        }
-                    };
-                }
-                let result = engine.scan_partitions(&context, &partitions).await?;
-                if replayable {
-                    task.put_result(&context.vault, TaskResult::Scan(result.clone())).await?;
-                }
-                Ok(result)
-            });
+            first.get_or_insert(number);
+            let (engine, context) = (self.clone(), context.clone());
+            jobs.push(self.job(tasks, vault, Task::Scan(Box::new(task)), async move {
+                Ok(TaskResult::Scan(engine.scan_partitions(&context, &partitions).await?))
+            })?);
         }
         let results = self.in_parallel(jobs).await?;
+        let results = results.into_iter().map(TaskResult::scan).collect::<Result<_>>()?;
+        let first = first.unwrap_or_default();
         self.assemble(request, vault, cut, work, profile.as_ref(), &protection, kept, results, first).await
     }
 

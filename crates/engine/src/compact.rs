@@ -1,23 +1,26 @@
 //! A synthetic full: a new base from the newest point's base and changes, without the store.
 //!
-//! A point that came meanwhile is newer than what was folded: the folded one would hide it, and is not committed.
+//! One that was interrupted goes on with the partitions that are not folded yet. A point that came meanwhile is newer
+//! than what was folded: the folded one would hide it, and is not committed.
 
 use crate::Result;
 use crate::api::{AsOf, BackupReport};
 use crate::backup::{Written, report};
+use crate::dispatch::RunTasks;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::places::FoundBackup;
 use crate::point::{self, entries};
 use crate::progress::Work;
+use crate::run::Run;
+use crate::task::{FoldTask, Segments, Task, TaskResult};
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use futures::{FutureExt, TryStreamExt};
-use keepfast_format::{Manifest, ManifestKind, SegmentWriter, Splitter};
+use keepfast_format::{Manifest, ManifestKind};
 use keepfast_model::{
     BackupPoint, ByteCount, Certificate, Digest, PointId, ProofKind, Record, TablePoint, WriteMode,
 };
 use keepfast_vault::{NewObject, StillNewest, Vault, VaultError};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,6 +56,32 @@ impl Engine {
         base: &PointId,
         newest: BackupPoint,
     ) -> Result<BackupReport> {
+        let vault = &found.vault;
+        let fingerprint = blake3::hash(format!("compact\n{base}").as_bytes()).to_hex();
+        let run = Run::resume_or_start(self, vault, "compaction", &fingerprint).await?;
+        let mut tasks = RunTasks::of(vault, run.id(), true).await?;
+        match self.compact_in(found, base, newest, &mut tasks).await {
+            // What is folded waits for the same command.
+            Err(EngineError::Interrupted) => Err(EngineError::Interrupted),
+            Ok(report) => {
+                run.sweep(self, vault).await?;
+                Ok(report)
+            }
+            Err(error) => {
+                // The first error tells more than one that follows from it.
+                let _ = run.sweep(self, vault).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn compact_in(
+        &self,
+        found: &FoundBackup,
+        base: &PointId,
+        newest: BackupPoint,
+        tasks: &mut RunTasks,
+    ) -> Result<BackupReport> {
         let started = Instant::now();
         let rows: u64 = newest.tables.iter().filter(|t| !t.changes.is_empty()).map(|t| t.digest.rows).sum();
         self.options.progress.stage("compact", Some(Work::Rows(rows)));
@@ -63,10 +92,10 @@ impl Engine {
                 written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
                 continue;
             }
-            written.push(self.fold(&found.vault, table).await?);
+            written.push(self.fold(&found.vault, table, tasks).await?);
         }
         let point = BackupPoint {
-            run: found.vault.new_run()?,
+            run: tasks.run().clone(),
             tables: written.iter().map(|w| w.point.clone()).collect(),
             elapsed_ms: started.elapsed().as_millis() as u64,
             program: concat!("keepfast ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -85,7 +114,7 @@ impl Engine {
         Ok(report(&found.vault, found.backup.clone(), id, cut, written, started))
     }
 
-    async fn fold(&self, vault: &Vault, table: &TablePoint) -> Result<Written> {
+    async fn fold(&self, vault: &Vault, table: &TablePoint, tasks: &mut RunTasks) -> Result<Written> {
         let (base, changes) = entries(vault, table).await?;
         let Some(reference) = table.base.first() else {
             return Err(EngineError::NotIncremental {
@@ -96,63 +125,42 @@ impl Engine {
         let profile = Arc::new(vault.read_manifest(reference).await?.profile);
         let schema = Arc::new(table.schema.clone());
         let protection = vault.protection(&table.id, &table.encryption).await?;
-        let known: Arc<HashMap<_, _>> = Arc::new(base.iter().map(|e| (e.id, e.clone())).collect());
+        let to = Arc::new(Segments {
+            vault: vault.clone(),
+            table: table.id.clone(),
+            schema: schema.clone(),
+            protection: protection.clone(),
+            profile: profile.clone(),
+            known: base.iter().map(|e| (e.id, e.clone())).collect(),
+        });
         let partitions = point::plan(&schema, base, changes, self.options.threads * 2);
         let count = partitions.len() as u32;
-        let jobs: Vec<_> = partitions
-            .into_iter()
-            .map(|partition| {
-                let (engine, vault, id) = (self.clone(), vault.clone(), table.id.clone());
-                let (schema, profile, known) = (schema.clone(), profile.clone(), known.clone());
-                let protection = protection.clone();
-                async move {
-                    let shard = partition.shard.clone();
-                    let writer = SegmentWriter::new(schema.clone(), profile.clone(), protection);
-                    let mut splitter = Splitter::new(schema.clone(), profile.target_rows);
-                    let mut rows = point::read(vault.clone(), id.clone(), schema, partition, None).await?;
-                    let (mut segments, mut new, mut bytes_new) =
-                        (vec![], Vec::<NewObject>::new(), ByteCount(0));
-                    loop {
-                        if engine.options.cancel.is_cancelled() {
-                            return Err(EngineError::Interrupted);
-                        }
-                        let batch = rows.try_next().await?;
-                        let last = batch.is_none();
-                        let chunks = match batch {
-                            Some(b) if b.num_rows() == 0 => vec![],
-                            Some(b) => {
-                                engine
-                                    .options
-                                    .progress
-                                    .advance(b.get_array_memory_size() as u64, b.num_rows() as u64);
-                                splitter.push(b)?
-                            }
-                            None => splitter.finish()?.into_iter().collect(),
-                        };
-                        for chunk in chunks {
-                            let identity = writer.identity(&chunk)?;
-                            if let Some(entry) = known.get(&identity) {
-                                segments.push(entry.clone());
-                                continue;
-                            }
-                            let encoded = writer.encode(identity, &shard, &chunk)?;
-                            vault.put_segment(&id, &encoded).await?;
-                            new.push(Vault::segment_object(&id, &encoded.entry));
-                            bytes_new += encoded.entry.bytes;
-                            segments.push(encoded.entry);
-                        }
-                        if last {
-                            return Ok((segments, new, bytes_new));
-                        }
-                    }
-                }
-            })
-            .collect();
+        let mut jobs = vec![];
+        for partition in partitions {
+            let task = FoldTask {
+                run: tasks.run().clone(),
+                number: tasks.number(),
+                vault: vault.url().to_owned(),
+                table: table.id.clone(),
+                schema: table.schema.clone(),
+                partition: partition.clone(),
+                profile: profile.as_ref().clone(),
+                known: table.base.clone(),
+                encryption: table.encryption.clone(),
+                key_ids: protection.key_ids().to_owned(),
+            };
+            let (engine, to) = (self.clone(), to.clone());
+            jobs.push(self.job(tasks, vault, Task::Fold(Box::new(task)), async move {
+                Ok(TaskResult::Scan(engine.fold_partition(&to, partition).await?))
+            })?);
+        }
         let (mut segments, mut objects, mut bytes_new) = (vec![], vec![], ByteCount(0));
-        for (more, new, bytes) in self.in_parallel(jobs).await? {
-            segments.extend(more);
-            objects.extend(new);
-            bytes_new += bytes;
+        for result in self.in_parallel(jobs).await? {
+            let result = result.scan()?;
+            let new = result.new.iter().filter_map(|at| result.segments.get(*at as usize));
+            objects.extend(new.map(|entry| Vault::segment_object(&table.id, entry)));
+            bytes_new += result.bytes_new;
+            segments.extend(result.segments);
         }
         let segments_new = objects.len() as u32;
         let digest = segments.iter().fold(Digest::default(), |d, s| d.merge(s.digest));

@@ -7,29 +7,105 @@ use crate::Result;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::task::{Finished, Task, TaskResult};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_keys::Credentials;
-use keepfast_model::{ByteCount, RunId};
+use keepfast_model::{ByteCount, Hash256, RunId};
 use keepfast_vault::Vault;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+
+/// Numbers of tasks that each process of a run has for itself, so that none takes another's result for its own.
+const TASKS_A_PROCESS: u32 = 1 << 20;
 
 /// How often a task is given to a new process after one died.
 const ATTEMPTS: u32 = 3;
 
 /// Bytes that one task aims at.
 const TASK_BYTES: u64 = 32 << 20;
-/// Fewer bytes are not worth a task of their own.
-const TASK_BYTES_LEAST: u64 = 2 << 20;
+/// Fewer bytes are not worth a task of their own, nor a request to remember what reading them gave.
+pub(crate) const TASK_BYTES_LEAST: u64 = 2 << 20;
 /// Tasks for each thread, where there is enough for them: the last ones then end at about the same time.
 const TASKS_A_THREAD: u64 = 8;
 /// Jobs under way for each thread: while one waits for a file, another computes. Processes are one a thread.
 const JOBS_A_THREAD: usize = 2;
 
+/// The tasks of one run: their numbers, and what an earlier, interrupted process of it finished.
+pub(crate) struct RunTasks {
+    run: RunId,
+    next: u32,
+    finished: HashMap<Hash256, TaskResult>,
+    kept: bool,
+}
+
+impl RunTasks {
+    /// `kept` says whether another process could go on from their results; else they are not put anywhere.
+    pub async fn of(vault: &Vault, run: &RunId, kept: bool) -> Result<Self> {
+        let staged: BTreeMap<u32, Finished> = vault.task_results(run).await?;
+        let next = match staged.keys().next_back() {
+            Some(last) => (last / TASKS_A_PROCESS + 1) * TASKS_A_PROCESS,
+            None => 0,
+        };
+        let finished = staged.into_values().map(|f| (f.task, f.result)).collect();
+        Ok(Self { run: run.clone(), next, finished, kept })
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// The number of the next task.
+    pub fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// What this work gave, where it was finished: other options plan other partitions, under other numbers.
+    pub fn finished(&self, work: &Hash256) -> Option<&TaskResult> {
+        self.finished.get(work)
+    }
+
+    /// Keeps what work gave that is no task of its own, over what it gave before.
+    pub async fn keep(&mut self, vault: &Vault, work: Hash256, result: TaskResult) -> Result<()> {
+        let number = self.number();
+        if self.kept {
+            vault.put_task_result(&self.run, number, &Finished { task: work, result }).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Engine {
+    /// A task of a run as a job: its result where it was finished before, else by a worker, else by `here`.
+    pub(crate) fn job(
+        &self,
+        tasks: &RunTasks,
+        vault: &Vault,
+        task: Task,
+        here: impl Future<Output = Result<TaskResult>> + Send + 'static,
+    ) -> Result<BoxFuture<'static, Result<TaskResult>>> {
+        let done = tasks.finished(&task.identity()?).cloned();
+        let (engine, vault, kept) = (self.clone(), vault.clone(), tasks.kept);
+        let job = async move {
+            if let Some(done) = done {
+                return Ok(done);
+            }
+            if let (Some(command), true) = (&engine.options.worker, kept) {
+                return engine.in_worker(command, &vault, &task).await;
+            }
+            let result = here.await?;
+            if kept && task.bytes().is_none_or(|bytes| bytes.0 >= TASK_BYTES_LEAST) {
+                task.put_result(&vault, result.clone()).await?;
+            }
+            Ok(result)
+        };
+        Ok(job.boxed())
+    }
+
     /// Into how many tasks work of so many bytes is cut.
     pub(crate) fn tasks_for(&self, bytes: ByteCount) -> u32 {
         let threads = self.options.threads.max(1) as u64;
@@ -58,11 +134,6 @@ impl Engine {
             .await?;
         results.sort_unstable_by_key(|(at, _)| *at);
         Ok(results.into_iter().map(|(_, result)| result).collect())
-    }
-
-    /// Results of tasks that an earlier, interrupted process of this run finished.
-    pub(crate) async fn finished_tasks(&self, vault: &Vault, run: &RunId) -> Result<BTreeMap<u32, Finished>> {
-        Ok(vault.task_results(run).await?)
     }
 
     /// Runs a task in a process of its own and reads its result from the vault.

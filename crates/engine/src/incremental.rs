@@ -8,31 +8,59 @@ use crate::api::BackupRequest;
 use crate::backup::Written;
 use crate::certify::certify;
 use crate::condition::Condition;
+use crate::dispatch::{RunTasks, TASK_BYTES_LEAST};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::plan::{Source, TableWork};
 use crate::point::{self, PointPartition, entries};
-use crate::task::select;
+use crate::task::{ChangesResult, DigestTask, Task, TaskResult, select};
 use arrow::array::{Array, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::{Int8Type, Int64Type};
 use futures::{StreamExt, TryStreamExt};
-use keepfast_format::{ChangeWriter, Manifest, ManifestKind, SegmentEntry};
+use keepfast_format::{ChangeWriter, Manifest, ManifestKind, Protection, SegmentEntry, WriterProfile};
 use keepfast_model::change::HIDDEN_COLUMNS;
 use keepfast_model::{
-    ByteCount, ChangeManifestRef, ChangeOp, Digest, ProofKind, RowHasher, Selection, ShardPosition,
-    TablePoint, TableSchema, TableShape, WriteMode,
+    ChangeManifestRef, ChangeOp, Digest, Encryption, Hash256, ProofKind, RowHasher, Selection, ShardPosition,
+    TableId, TableName, TablePoint, TableSchema, TableShape, WriteMode,
 };
 use keepfast_objects::Put;
 use keepfast_store::{BatchStream, OpenCut, ProofRequest, StoreError};
 use keepfast_vault::{NewObject, Vault};
+use serde::Serialize;
 use std::sync::Arc;
 
 /// What changes are applied to.
 struct Onto<'a> {
     previous: &'a TablePoint,
-    kept: &'a TableSchema,
+    schema: Arc<TableSchema>,
     at: &'a TableSchema,
     mode: WriteMode,
+    profile: Arc<WriterProfile>,
+    protection: Protection,
+    /// The work of reading them, where an interrupted run keeps what it gave.
+    reading: Option<Hash256>,
+}
+
+/// The reading of a table's changes, as an interrupted run finds again what it gave.
+#[derive(Serialize)]
+struct ReadChanges<'a> {
+    cut: &'a serde_json::Value,
+    name: &'a TableName,
+    /// The first of these that the store still has.
+    from: &'a [Vec<ShardPosition>],
+    schema: &'a TableSchema,
+    at: &'a TableSchema,
+    selection: &'a Selection,
+    table: &'a TableId,
+    profile: &'a WriterProfile,
+    encryption: &'a Encryption,
+    key_ids: &'a str,
+}
+
+/// Changes of a table as the vault has them, or why a new base is needed.
+enum Read {
+    Done(ChangesResult),
+    NotPossible(String),
 }
 
 /// What became of an incremental backup of one table.
@@ -52,25 +80,58 @@ impl Engine {
         vault: &Vault,
         cut: &Arc<dyn OpenCut>,
         work: &TableWork,
+        tasks: &mut RunTasks,
     ) -> Result<Increment> {
         let Some(previous) = &work.previous else {
             return Ok(Increment::NotPossible("there is no earlier point".into()));
         };
-        let from = self.positions_of(vault, previous, work).await?;
-        let mut changes = cut.changes(&work.name, &from).await;
+        let Some(mut onto) =
+            self.onto(vault, previous, &work.kept, &work.at.schema, WriteMode::Incremental).await?
+        else {
+            return Ok(Increment::NotPossible("the earlier base lists no manifest".into()));
+        };
+        let mut from = vec![self.positions_of(vault, previous, work).await?];
         // A restored table has a log of its own, which begins with the state that was restored.
-        for positions in self.restored_positions(&work.name, previous.digest) {
+        from.extend(self.restored_positions(&work.name, previous.digest));
+        let reading = ReadChanges {
+            cut: &cut.token().unwrap_or_default(),
+            name: &work.name,
+            from: &from,
+            schema: &onto.schema,
+            at: onto.at,
+            selection: &request.selection,
+            table: &previous.id,
+            profile: &onto.profile,
+            encryption: &previous.encryption,
+            key_ids: onto.protection.key_ids(),
+        };
+        let json =
+            serde_json::to_vec(&reading).map_err(|e| EngineError::Task { task: 0, reason: e.to_string() })?;
+        let identity = Hash256::of(&json);
+        onto.reading = Some(identity);
+        if let Some(TaskResult::Changes(read)) = tasks.finished(&identity) {
+            let read = read.clone();
+            return self.apply_changes(request, source, vault, cut, onto, read, tasks).await;
+        }
+        let mut changes = cut.changes(&work.name, &from[0]).await;
+        for positions in &from[1..] {
             if !matches!(changes, Err(StoreError::ChangesGone { .. })) {
                 break;
             }
-            changes = cut.changes(&work.name, &positions).await;
+            changes = cut.changes(&work.name, positions).await;
         }
         let changes = match changes {
             Ok(changes) => changes,
-            Err(e) => return not_possible(e),
+            Err(e) => return not_possible(e).map(Increment::NotPossible),
         };
-        let onto = Onto { previous, kept: &work.kept, at: &work.at.schema, mode: WriteMode::Incremental };
-        self.apply_changes(request, source, vault, cut, onto, changes).await
+        let read = match self.read_changes(request, vault, &onto, changes).await? {
+            Read::Done(read) => read,
+            Read::NotPossible(reason) => return Ok(Increment::NotPossible(reason)),
+        };
+        if !read.segments.is_empty() && work.changes_expected.is_none_or(|b| b.0 >= TASK_BYTES_LEAST) {
+            tasks.keep(vault, identity, TaskResult::Changes(read.clone())).await?;
+        }
+        self.apply_changes(request, source, vault, cut, onto, read, tasks).await
     }
 
     /// Applies the changes that make what was scanned the cut.
@@ -81,18 +142,27 @@ impl Engine {
         vault: &Vault,
         cut: &Arc<dyn OpenCut>,
         table: &mut Written,
+        tasks: &mut RunTasks,
     ) -> Result<()> {
         if table.point.mode == WriteMode::Incremental {
             return Ok(());
         }
+        let refuse =
+            |reason: String| Err(EngineError::NotCertified { table: table.point.name.to_string(), reason });
         let at = cut.table(&table.point.name).await?.schema;
-        let onto =
-            Onto { previous: &table.point, kept: &table.point.schema, at: &at, mode: table.point.mode };
-        let changes = match cut.closing_changes(&table.point.name).await? {
+        let scanned = &table.point;
+        let Some(onto) = self.onto(vault, scanned, &scanned.schema, &at, scanned.mode).await? else {
+            return refuse("its base lists no manifest".into());
+        };
+        let changes = match cut.closing_changes(&scanned.name).await? {
             Some(changes) => changes,
             None => futures::stream::empty().boxed(),
         };
-        match self.apply_changes(request, source, vault, cut, onto, changes).await? {
+        let read = match self.read_changes(request, vault, &onto, changes).await? {
+            Read::Done(read) => read,
+            Read::NotPossible(reason) => return refuse(reason),
+        };
+        match self.apply_changes(request, source, vault, cut, onto, read, tasks).await? {
             Increment::Done(point, objects) => {
                 table.objects.extend(objects);
                 let (segments, bytes) = (table.point.segments_new, table.point.bytes_new);
@@ -103,43 +173,51 @@ impl Engine {
                 };
                 Ok(())
             }
-            Increment::NotPossible(reason) => {
-                Err(EngineError::NotCertified { table: table.point.name.to_string(), reason })
-            }
+            Increment::NotPossible(reason) => refuse(reason),
         }
     }
 
-    async fn apply_changes(
+    /// What changes of a table are applied to; none where its base lists no manifest.
+    async fn onto<'a>(
+        &self,
+        vault: &Vault,
+        previous: &'a TablePoint,
+        kept: &TableSchema,
+        at: &'a TableSchema,
+        mode: WriteMode,
+    ) -> Result<Option<Onto<'a>>> {
+        let Some(reference) = previous.base.first() else { return Ok(None) };
+        Ok(Some(Onto {
+            previous,
+            schema: Arc::new(kept.clone()),
+            at,
+            mode,
+            profile: Arc::new(vault.read_manifest(reference).await?.profile),
+            protection: vault.protection(&previous.id, &previous.encryption).await?,
+            reading: None,
+        }))
+    }
+
+    /// Reads changes and writes them as change segments.
+    async fn read_changes(
         &self,
         request: &BackupRequest,
-        source: &Source,
         vault: &Vault,
-        cut: &Arc<dyn OpenCut>,
-        onto: Onto<'_>,
+        onto: &Onto<'_>,
         mut changes: BatchStream,
-    ) -> Result<Increment> {
-        let Onto { previous, kept, at, mode } = onto;
-        let schema = Arc::new(kept.clone());
-        let (base, earlier) = entries(vault, previous).await?;
-        let Some(reference) = previous.base.first() else {
-            return Ok(Increment::NotPossible("the earlier base lists no manifest".into()));
-        };
-        let profile = Arc::new(vault.read_manifest(reference).await?.profile);
-        let protection = vault.protection(&previous.id, &previous.encryption).await?;
-        let mut writer = ChangeWriter::new(schema.clone(), profile.clone(), protection);
+    ) -> Result<Read> {
+        let Onto { previous, schema, at, profile, protection, .. } = onto;
+        let mut writer = ChangeWriter::new(schema.clone(), profile.clone(), protection.clone());
         let filter = Filter::new(self, at, &request.selection)?;
-        let mut objects: Vec<NewObject> = vec![];
-        let mut written: Vec<SegmentEntry> = vec![];
-        let mut bytes_new = ByteCount(0);
-        let mut counted = Digest::default();
-        let hasher = RowHasher::new(&schema);
+        let hasher = RowHasher::new(schema);
+        let mut read = ChangesResult::default();
         loop {
             if self.options.cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
             }
             let batch = match changes.try_next().await {
                 Ok(batch) => batch,
-                Err(e) => return not_possible(e),
+                Err(e) => return not_possible(e).map(Read::NotPossible),
             };
             let last = batch.is_none();
             let encoded = match batch {
@@ -148,12 +226,12 @@ impl Engine {
                         .progress
                         .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
                     let Some(batch) = filter.apply(batch)? else {
-                        return Ok(Increment::NotPossible(
+                        return Ok(Read::NotPossible(
                             "a row was changed in part, and the condition needs all of it".into(),
                         ));
                     };
                     if schema.is_bag() {
-                        counted = add_counts(&hasher, &batch, counted)?;
+                        read.counted = add_counts(&hasher, &batch, read.counted)?;
                     }
                     if batch.num_rows() == 0 { vec![] } else { writer.push(batch)? }
                 }
@@ -161,29 +239,57 @@ impl Engine {
             };
             for segment in encoded {
                 if vault.put_change_segment(&previous.id, &segment).await? == Put::Created {
-                    bytes_new += segment.entry.bytes;
-                    objects.push(Vault::change_object(&previous.id, &segment.entry));
+                    read.new.push(read.segments.len() as u32);
+                    read.bytes_new += segment.entry.bytes;
                 }
-                written.push(segment.entry);
+                read.segments.push(segment.entry);
             }
             if last {
-                break;
+                return Ok(Read::Done(read));
             }
         }
-        let digest = if schema.is_bag() {
-            previous.digest.merge(counted)
-        } else {
-            match self.digest_after(vault, previous, &schema, &base, &earlier, &written).await {
-                Ok(digest) => digest,
-                Err(EngineError::Format(e)) => return Ok(Increment::NotPossible(e.to_string())),
-                Err(e) => return Err(e),
+    }
+
+    /// The point that a table's changes make, with its digest proven.
+    #[allow(clippy::too_many_arguments)]
+    async fn apply_changes(
+        &self,
+        request: &BackupRequest,
+        source: &Source,
+        vault: &Vault,
+        cut: &Arc<dyn OpenCut>,
+        onto: Onto<'_>,
+        read: ChangesResult,
+        tasks: &mut RunTasks,
+    ) -> Result<Increment> {
+        let Onto { previous, schema, mode, profile, reading, .. } = onto;
+        let (base, earlier) = entries(vault, previous).await?;
+        let written = &read.segments;
+        let digest = match read.digest {
+            Some(digest) => digest,
+            None if schema.is_bag() => previous.digest.merge(read.counted),
+            None => {
+                match self.digest_after(vault, previous, &schema, &base, &earlier, written, tasks).await {
+                    Ok(digest) => digest,
+                    Err(EngineError::Format(e)) => return Ok(Increment::NotPossible(e.to_string())),
+                    Err(e) => return Err(e),
+                }
             }
         };
+        if let (Some(reading), None, false) = (reading, read.digest, written.is_empty()) {
+            let read = ChangesResult { digest: Some(digest), ..read.clone() };
+            tasks.keep(vault, reading, TaskResult::Changes(read)).await?;
+        }
+        let new = read.new.iter().filter_map(|at| written.get(*at as usize));
+        let mut objects: Vec<NewObject> =
+            new.map(|entry| Vault::change_object(&previous.id, entry)).collect();
+        let mut bytes_new = read.bytes_new;
         let mut references = previous.changes.clone();
         let segments_new = written.len() as u32;
         let mut bytes = previous.bytes + written.iter().map(|e| e.bytes).sum();
         if !written.is_empty() {
-            let pages = Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, written);
+            let pages =
+                Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, read.segments);
             let listed = vault.put_manifests(pages, &previous.encryption, previous.parity, &[]).await?;
             bytes += listed.bytes;
             bytes_new += listed.bytes_new;
@@ -225,7 +331,7 @@ impl Engine {
             id: previous.id.clone(),
             name: previous.name.clone(),
             selection: request.selection.clone(),
-            schema: kept.clone(),
+            schema: schema.as_ref().clone(),
             mode,
             base: previous.base.clone(),
             changes: references,
@@ -267,6 +373,7 @@ impl Engine {
     }
 
     /// Digest of base, earlier changes and new changes merged, reading only what the new ones touch.
+    #[allow(clippy::too_many_arguments)]
     async fn digest_after(
         &self,
         vault: &Vault,
@@ -275,73 +382,74 @@ impl Engine {
         base: &[SegmentEntry],
         earlier: &[SegmentEntry],
         new: &[SegmentEntry],
+        tasks: &mut RunTasks,
     ) -> Result<Digest> {
-        let mut digest = previous.digest;
         let all: Vec<SegmentEntry> = earlier.iter().chain(new).cloned().collect();
         if schema.shape == TableShape::Cells || base.iter().any(|e| e.min.is_none()) {
-            let mut after = Digest::default();
-            for partition in point::plan(schema, base.to_vec(), all, 1) {
-                after = after.merge(self.digest_of(vault, previous, schema, partition).await?);
-            }
-            return Ok(after);
+            let partitions = point::plan(schema, base.to_vec(), all, 1);
+            let digests = self.digests_of(vault, previous, schema, partitions, tasks).await?;
+            return Ok(digests.into_iter().fold(Digest::default(), Digest::merge));
         }
         // One partition a segment, its keys up to the next segment's first; those that no change touches stay as they are.
         let touched = point::touched_keys(vault, &previous.id, schema, new).await?;
         let mut each = point::plan(schema, base.to_vec(), all.clone(), usize::MAX);
         each.retain(|p| touched.iter().any(|(shard, keys)| *shard == p.shard && keys.any_in(&p.range)));
         // Joined again, so that change segments are read a few times and not once for every base segment.
-        let pieces = point::pieces(base, &all, self.options.threads.max(1) * 2);
+        let base: Vec<SegmentEntry> = each.iter().flat_map(|p| p.base.iter().cloned()).collect();
+        let pieces = point::pieces(&base, &all, self.options.threads.max(1) * 2);
         let most = each.len().div_ceil(pieces).max(1);
-        let mut jobs = vec![];
+        let (mut known, mut before, mut after) = (Digest::default(), vec![], vec![]);
         for partition in each.chunk_by(|a, b| a.shard == b.shard).flat_map(|c| c.chunks(most)) {
             let Some(partition) = PointPartition::joined(partition, &all) else { continue };
-            let known: Digest = partition.base.iter().fold(Digest::default(), |d, e| d.merge(e.digest));
-            let before = PointPartition {
-                changes: partition.changes.iter().filter(|c| !new.contains(c)).cloned().collect(),
-                ..partition.clone()
-            };
-            let (engine, vault, previous, schema) =
-                (self.clone(), vault.clone(), previous.clone(), schema.clone());
-            jobs.push(async move {
-                let before = match before.changes.is_empty() {
-                    true => known,
-                    false => engine.digest_of(&vault, &previous, &schema, before).await?,
-                };
-                let after = engine.digest_of(&vault, &previous, &schema, partition).await?;
-                Ok((before, after))
-            });
+            let changes: Vec<_> = partition.changes.iter().filter(|c| !new.contains(c)).cloned().collect();
+            match changes.is_empty() {
+                true => known = partition.base.iter().fold(known, |d, e| d.merge(e.digest)),
+                false => before.push(PointPartition { changes, ..partition.clone() }),
+            }
+            after.push(partition);
         }
-        for (before, after) in self.in_parallel(jobs).await? {
-            digest = digest.without(before).merge(after);
-        }
-        Ok(digest)
+        let count = before.len();
+        let partitions = before.into_iter().chain(after).collect();
+        let digests = self.digests_of(vault, previous, schema, partitions, tasks).await?;
+        let (before, after) = digests.split_at(count);
+        let digest = before.iter().fold(previous.digest.without(known), |d, before| d.without(*before));
+        Ok(after.iter().fold(digest, |d, after| d.merge(*after)))
     }
 
-    async fn digest_of(
+    /// The digest of each of these partitions.
+    async fn digests_of(
         &self,
         vault: &Vault,
         table: &TablePoint,
         schema: &Arc<TableSchema>,
-        partition: PointPartition,
-    ) -> Result<Digest> {
-        let hasher = RowHasher::new(schema);
-        let mut rows = point::read(vault.clone(), table.id.clone(), schema.clone(), partition, None).await?;
-        let mut digest = Digest::default();
-        while let Some(batch) = rows.try_next().await? {
-            digest = digest.merge(hasher.digest(&batch)?);
+        partitions: Vec<PointPartition>,
+        tasks: &mut RunTasks,
+    ) -> Result<Vec<Digest>> {
+        let mut jobs = vec![];
+        for partition in partitions {
+            let task = DigestTask {
+                run: tasks.run().clone(),
+                number: tasks.number(),
+                vault: vault.url().to_owned(),
+                table: table.id.clone(),
+                schema: schema.as_ref().clone(),
+                partition: partition.clone(),
+            };
+            let (engine, from, id, schema) = (self.clone(), vault.clone(), table.id.clone(), schema.clone());
+            jobs.push(self.job(tasks, vault, Task::Digest(Box::new(task)), async move {
+                let digest = engine.digest_partition(&from, &id, &schema, partition).await?;
+                Ok(TaskResult::Digest { digest })
+            })?);
         }
-        Ok(digest)
+        self.in_parallel(jobs).await?.into_iter().map(TaskResult::digest).collect()
     }
 }
 
-fn not_possible(error: StoreError) -> Result<Increment> {
+/// Why changes cannot be had, where a new base can.
+fn not_possible(error: StoreError) -> Result<String> {
     match error {
-        StoreError::ChangesGone { reason, .. } => {
-            Ok(Increment::NotPossible(format!("the changes are gone: {reason}")))
-        }
-        StoreError::SchemaChanged { reason, .. } => {
-            Ok(Increment::NotPossible(format!("the table was altered: {reason}")))
-        }
+        StoreError::ChangesGone { reason, .. } => Ok(format!("the changes are gone: {reason}")),
+        StoreError::SchemaChanged { reason, .. } => Ok(format!("the table was altered: {reason}")),
         other => Err(other.into()),
     }
 }

@@ -71,8 +71,8 @@ pub(crate) struct TableWork {
     pub mode: WriteMode,
     pub why: String,
     pub partitions: Vec<Partition>,
-    /// Bytes that an incremental backup is expected to read.
-    pub changes_expected: ByteCount,
+    /// Bytes that an incremental backup is expected to read, where the store can tell.
+    pub changes_expected: Option<ByteCount>,
     pub target_rows: u32,
     /// How its files are encrypted.
     pub encryption: Encryption,
@@ -167,7 +167,10 @@ impl Engine {
                         .map_or(GUESSED_RATIO, |p| p.bytes.0 as f64 / w.at.bytes_expected.0.max(1) as f64);
                     let (read, written) = match w.mode {
                         // Of what is read, one half is as it was and one half as it is.
-                        WriteMode::Incremental => (w.changes_expected, w.changes_expected.0 as f64 / 2.0),
+                        WriteMode::Incremental => {
+                            let expected = w.changes_expected.unwrap_or_default();
+                            (expected, expected.0 as f64 / 2.0)
+                        }
                         _ => (w.at.bytes_expected, w.at.bytes_expected.0 as f64),
                     };
                     TablePlan {
@@ -312,7 +315,7 @@ impl Engine {
                 mode,
                 why,
                 partitions: vec![],
-                changes_expected: ByteCount(0),
+                changes_expected: None,
                 target_rows,
                 encryption,
                 parity,
@@ -324,11 +327,11 @@ impl Engine {
                 (_, Some(vault), Some(previous)) => {
                     let from = self.positions_of(vault, previous, &work).await?;
                     // Whether there are changes at all shows when they are read.
-                    let expected = cut.changes_expected(&work.name, &from).await;
-                    work.changes_expected = expected.ok().flatten().unwrap_or_default();
+                    work.changes_expected = cut.changes_expected(&work.name, &from).await.ok().flatten();
                     let (table, bag) = (work.at.bytes_expected, work.at.schema.is_bag());
                     if request.mode == Mode::Auto
-                        && let Some(why) = too_many_changes(work.changes_expected, table, bag)
+                        && let Some(changes) = work.changes_expected
+                        && let Some(why) = too_many_changes(changes, table, bag)
                     {
                         (work.mode, work.why) = (WriteMode::Full, why.to_owned());
                         work.partitions = self.partitions(cut, &work, Some(vault)).await?;

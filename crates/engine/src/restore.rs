@@ -15,7 +15,7 @@ use crate::resume::{Given, Loading, Verified, note_task};
 use crate::session::same_table;
 use crate::shredded::Shredded;
 use crate::source::{LiveSource, TableSource};
-use crate::task::{LoadResult, LoadTask, Task, TaskResult, select};
+use crate::task::{LoadResult, LoadTask, Task, select};
 use crate::undo::Remembered;
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, TryStreamExt};
@@ -406,7 +406,6 @@ impl Engine {
     /// Runs a task, here or in a worker, unless an earlier process of this restore has finished it.
     async fn load_once(&self, vault: &Vault, loading: &Loading, task: LoadTask) -> Result<LoadResult> {
         let load = loading.load.as_ref();
-        let number = task.number;
         let whole = Task::Load(Box::new(task.clone()));
         let identity = whole.identity()?;
         if let Some(done) = loading.finished(&identity) {
@@ -414,15 +413,7 @@ impl Engine {
             return Ok(done);
         }
         let result = match (&self.options.worker, load.token()) {
-            (Some(command), Some(_)) => match self.in_worker(command, vault, &whole).await? {
-                TaskResult::Load(result) => result,
-                TaskResult::Scan(_) => {
-                    return Err(EngineError::Task {
-                        task: number,
-                        reason: "its result is of another kind".into(),
-                    });
-                }
-            },
+            (Some(command), Some(_)) => self.in_worker(command, vault, &whole).await?.load()?,
             _ => self.load_partition(vault, load, &task).await?,
         };
         if loading.remembered {

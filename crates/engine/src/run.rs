@@ -27,6 +27,12 @@ pub(crate) struct Resumable {
     pub cut: Arc<dyn OpenCut>,
 }
 
+/// A run whose process is gone and that made no point.
+struct Interrupted {
+    run: Run,
+    plan: Plan,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Plan {
     fingerprint: String,
@@ -45,8 +51,8 @@ impl Run {
         &self.id
     }
 
-    /// Starts a run; where the cut can be read again, an interruption can be gone on with. `head` is of before the cut:
-    /// a drop since then makes the cut the past.
+    /// Starts a run; where the cut can be read again, an interrupted backup can be gone on with. `head` is of before the
+    /// cut: a drop since then makes the cut the past.
     pub async fn start(
         engine: &Engine,
         vault: &Vault,
@@ -66,7 +72,46 @@ impl Run {
         Ok(run)
     }
 
-    /// The run of the same command that was interrupted last, if it can go on.
+    /// Runs of the same command that were interrupted, the last one first.
+    async fn interrupted(engine: &Engine, vault: &Vault, fingerprint: &str) -> Result<Vec<Interrupted>> {
+        let staged = vault.staged_runs().await?;
+        if staged.is_empty() {
+            return Ok(vec![]);
+        }
+        // A run that made its point is over, also where the point was dropped since: its cut is the past.
+        let log = vault.log().await?;
+        let over: HashSet<&RunId> = log.lines().filter_map(|line| line.run.as_ref()).collect();
+        let mut found = vec![];
+        for (id, _) in staged.into_iter().filter(|(run, _)| !over.contains(run)) {
+            // A plan that cannot be read is not ours to go on with.
+            let Ok(Some(plan)) = vault.plan::<Plan>(&id).await else { continue };
+            if plan.fingerprint == fingerprint
+                && !engine.options.surroundings.processes.may_run(&plan.process)
+            {
+                found.push(Interrupted { run: Self { id }, plan });
+            }
+        }
+        found.sort_by_key(|run| std::cmp::Reverse(run.plan.started));
+        Ok(found)
+    }
+
+    /// The run of the same command, which needs no cut, that was interrupted last, or a new one.
+    pub async fn resume_or_start(
+        engine: &Engine,
+        vault: &Vault,
+        what: &str,
+        fingerprint: &str,
+    ) -> Result<Self> {
+        match Self::interrupted(engine, vault, fingerprint).await?.into_iter().next() {
+            Some(Interrupted { run, .. }) => {
+                engine.options.progress.note(&format!("going on with an interrupted {what}"));
+                Ok(run)
+            }
+            None => Self::start(engine, vault, fingerprint, None, None).await,
+        }
+    }
+
+    /// The backup of the same command that was interrupted last, if it can go on.
     pub async fn resume(
         engine: &Engine,
         vault: &Vault,
@@ -74,34 +119,20 @@ impl Run {
         fingerprint: &str,
         source: &Source,
     ) -> Result<Option<Resumable>> {
-        let mut newest: Option<(jiff::Timestamp, RunId, serde_json::Value)> = None;
-        let staged = vault.staged_runs().await?;
-        if staged.is_empty() {
+        let interrupted = Self::interrupted(engine, vault, fingerprint).await?;
+        if interrupted.is_empty() {
             return Ok(None);
         }
-        // A run that made its point is over, also where the point was dropped since: its cut is the past.
         let log = vault.log().await?;
-        let over: HashSet<&RunId> = log.lines().filter_map(|line| line.run.as_ref()).collect();
-        for (run, _) in staged.into_iter().filter(|(run, _)| !over.contains(run)) {
-            // A plan that cannot be read is not ours to go on with.
-            let Ok(Some(plan)) = vault.plan::<Plan>(&run).await else { continue };
-            let may_run = engine.options.surroundings.processes.may_run(&plan.process);
-            let (Some(cut), false) = (plan.cut, may_run) else { continue };
-            // What was backed up before a drop is not what a person wants who backs up after it.
-            if log.dropped_at(backup) > plan.head {
-                continue;
-            }
-            if plan.fingerprint == fingerprint && newest.as_ref().is_none_or(|n| n.0 < plan.started) {
-                newest = Some((plan.started, run, cut));
-            }
-        }
-        let Some((_, id, token)) = newest else { return Ok(None) };
-        let run = Self { id };
+        // What was backed up before a drop is not what a person wants who backs up after it.
+        let stands = |plan: &Plan| plan.cut.is_some() && log.dropped_at(backup) <= plan.head;
+        let newest = interrupted.into_iter().find(|interrupted| stands(&interrupted.plan));
+        let Some(Interrupted { run, plan: Plan { cut: Some(token), .. } }) = newest else { return Ok(None) };
         match source.store.attach_cut(&token).await {
             Ok(cut) => {
-                // It died after its commit, or another backup came later: its cut is the past.
+                // Another backup came later: its cut is the past.
                 let at = cut.cut().at;
-                if vault.log().await?.points(backup).any(|point| point.cut.at >= at) {
+                if log.points(backup).any(|point| point.cut.at >= at) {
                     cut.release().await?;
                     run.sweep(engine, vault).await?;
                     return Ok(None);

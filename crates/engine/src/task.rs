@@ -2,12 +2,15 @@
 //!
 //! A task run twice is the same as once: its result is put under its number in the vault's staging area if absent, and
 //! the first result is the one that counts. Only the driver commits. A task holds no secret.
+//!
+//! What an interrupted run finished is found again by the work it was, so that the same command reads only the rest.
 
 use crate::Result;
 use crate::condition::Condition;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::point::{self, PointPartition};
+use crate::progress::Progress;
 use crate::resolve::StoreSpec;
 use crate::source::{Rows, pick};
 use arrow::array::RecordBatch;
@@ -16,7 +19,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use keepfast_format::{Protection, SegmentEntry, SegmentWriter, Splitter, WriterProfile};
 use keepfast_model::{
     ByteCount, ColumnId, Digest, Encryption, Hash256, ManifestRef, Partition, RowHasher, RunId, Selection,
-    TableId, TableName, TableSchema,
+    ShardId, TableId, TableName, TableSchema,
 };
 use keepfast_store::load::StoredSegment;
 use keepfast_store::{Load, LoadedPart, OpenCut, ScanOptions, StoreError};
@@ -33,6 +36,10 @@ pub enum Task {
     Scan(Box<ScanTask>),
     /// Reads a partition of a restore point and writes a part of a load.
     Load(Box<LoadTask>),
+    /// Merges the changes of a partition of a restore point into its base, and writes segments.
+    Fold(Box<FoldTask>),
+    /// Reads a partition of base and changes merged.
+    Digest(Box<DigestTask>),
 }
 
 /// Reads a partition of a store and writes segments.
@@ -103,14 +110,90 @@ pub struct LoadTask {
     pub part: u32,
 }
 
+/// Merges the changes of a partition of a restore point into its base, and writes segments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FoldTask {
+    /// The run.
+    pub run: RunId,
+    /// The task's number in the run, from 0.
+    pub number: u32,
+    /// The vault's location.
+    pub vault: String,
+    /// The table's id in the vault.
+    pub table: TableId,
+    /// Its columns and key.
+    pub schema: TableSchema,
+    /// What to merge.
+    pub partition: PointPartition,
+    /// How segments are written.
+    pub profile: WriterProfile,
+    /// Manifests whose segments need not be written again.
+    pub known: Vec<ManifestRef>,
+    /// How its segments are encrypted.
+    pub encryption: Encryption,
+    /// As [`ScanTask::key_ids`].
+    pub key_ids: String,
+}
+
+/// Reads a partition of base and changes merged.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DigestTask {
+    /// The run.
+    pub run: RunId,
+    /// The task's number in the run, from 0.
+    pub number: u32,
+    /// The vault's location.
+    pub vault: String,
+    /// The table's id in the vault.
+    pub table: TableId,
+    /// Its columns and key.
+    pub schema: TableSchema,
+    /// What to read.
+    pub partition: PointPartition,
+}
+
 /// What a task gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum TaskResult {
-    /// Of a [`ScanTask`].
+    /// Of a [`ScanTask`] or a [`FoldTask`].
     Scan(ScanResult),
     /// Of a [`LoadTask`].
     Load(LoadResult),
+    /// Of a [`DigestTask`].
+    Digest {
+        /// Of the rows.
+        digest: Digest,
+    },
+    /// Of reading the changes of a table.
+    Changes(ChangesResult),
+}
+
+impl TaskResult {
+    pub(crate) fn scan(self) -> Result<ScanResult> {
+        match self {
+            Self::Scan(result) => Ok(result),
+            _ => Err(of_another_kind()),
+        }
+    }
+
+    pub(crate) fn load(self) -> Result<LoadResult> {
+        match self {
+            Self::Load(result) => Ok(result),
+            _ => Err(of_another_kind()),
+        }
+    }
+
+    pub(crate) fn digest(self) -> Result<Digest> {
+        match self {
+            Self::Digest { digest } => Ok(digest),
+            _ => Err(of_another_kind()),
+        }
+    }
+}
+
+fn of_another_kind() -> EngineError {
+    EngineError::Task { task: 0, reason: "its result is of another kind".into() }
 }
 
 /// A result as it waits in the staging area, with the task that it is of.
@@ -127,13 +210,17 @@ impl Task {
     pub(crate) fn identity(&self) -> Result<Hash256> {
         let mut work = self.clone();
         let (run, number, store) = match &mut work {
-            Self::Scan(task) => (&mut task.run, &mut task.number, &mut task.store),
-            Self::Load(task) => (&mut task.run, &mut task.number, &mut task.store),
+            Self::Scan(task) => (&mut task.run, &mut task.number, Some(&mut task.store)),
+            Self::Load(task) => (&mut task.run, &mut task.number, Some(&mut task.store)),
+            Self::Fold(task) => (&mut task.run, &mut task.number, None),
+            Self::Digest(task) => (&mut task.run, &mut task.number, None),
         };
         run.0.clear();
         *number = 0;
         // A run has one store, and its URL may hold what no hash should be made of.
-        *store = StoreSpec::Embedded;
+        if let Some(store) = store {
+            *store = StoreSpec::Embedded;
+        }
         let text = serde_json::to_vec(&work)
             .map_err(|e| EngineError::Task { task: self.number(), reason: e.to_string() })?;
         Ok(Hash256::of(&text))
@@ -143,6 +230,8 @@ impl Task {
         match self {
             Self::Scan(task) => &task.run,
             Self::Load(task) => &task.run,
+            Self::Fold(task) => &task.run,
+            Self::Digest(task) => &task.run,
         }
     }
 
@@ -150,6 +239,19 @@ impl Task {
         match self {
             Self::Scan(task) => task.number,
             Self::Load(task) => task.number,
+            Self::Fold(task) => task.number,
+            Self::Digest(task) => task.number,
+        }
+    }
+
+    /// Bytes that it reads, where it only reads.
+    pub(crate) fn bytes(&self) -> Option<ByteCount> {
+        match self {
+            Self::Digest(task) => {
+                let PointPartition { base, changes, .. } = &task.partition;
+                Some(base.iter().chain(changes).map(|entry| entry.bytes).sum())
+            }
+            Self::Scan(_) | Self::Load(_) | Self::Fold(_) => None,
         }
     }
 
@@ -172,6 +274,21 @@ pub struct ScanResult {
     pub new: Vec<u32>,
     /// Stored bytes of those.
     pub bytes_new: ByteCount,
+}
+
+/// The changes of a table between two moments, as change segments.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChangesResult {
+    /// Change segments, oldest first.
+    pub segments: Vec<SegmentEntry>,
+    /// Which of them were written now, by position.
+    pub new: Vec<u32>,
+    /// Stored bytes of those.
+    pub bytes_new: ByteCount,
+    /// Of a bag: rows counted up, without those counted down.
+    pub counted: Digest,
+    /// Of the table with them, where that was found out.
+    pub digest: Option<Digest>,
 }
 
 /// A part of a load.
@@ -200,19 +317,27 @@ pub(crate) struct Given {
     pub hash: bool,
 }
 
-/// What tasks of one table share, so that it is made once a process.
+/// Where segments of one table go, and how they are written.
 #[derive(Debug)]
-pub(crate) struct ScanContext {
+pub(crate) struct Segments {
     pub vault: Vault,
-    pub cut: Arc<dyn OpenCut>,
-    pub schema: Arc<TableSchema>,
-    pub kept: Arc<TableSchema>,
-    pub columns: Option<Vec<ColumnId>>,
-    pub condition: Option<Condition>,
     pub table: TableId,
+    pub schema: Arc<TableSchema>,
     pub protection: Protection,
     pub profile: Arc<WriterProfile>,
+    /// Those that need not be written again.
     pub known: HashMap<Hash256, SegmentEntry>,
+}
+
+/// What tasks that scan one table share, so that it is made once a process.
+#[derive(Debug)]
+pub(crate) struct ScanContext {
+    pub to: Segments,
+    pub cut: Arc<dyn OpenCut>,
+    /// The table as the store has it.
+    pub schema: Arc<TableSchema>,
+    pub columns: Option<Vec<ColumnId>>,
+    pub condition: Option<Condition>,
     /// Whether the store scans in another order than that of encoded keys.
     pub sort: bool,
 }
@@ -255,6 +380,34 @@ pub(crate) fn keep(
     pick(schema, columns, batch)
 }
 
+fn advance(progress: &dyn Progress, batch: &RecordBatch) {
+    progress.advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
+}
+
+/// Where a task in a process of its own writes segments: under the keys that its driver planned, or not at all.
+async fn segments_to(
+    vault: &Vault,
+    table: &TableId,
+    schema: TableSchema,
+    profile: &WriterProfile,
+    known: &[ManifestRef],
+    encryption: &Encryption,
+    key_ids: &str,
+) -> Result<Segments> {
+    let protection = vault.protection(table, encryption).await?;
+    if protection.key_ids() != key_ids {
+        return Err(VaultError::TableKeysChanged { table: table.to_string() }.into());
+    }
+    Ok(Segments {
+        vault: vault.clone(),
+        table: table.clone(),
+        schema: Arc::new(schema),
+        protection,
+        profile: Arc::new(profile.clone()),
+        known: known_segments(vault, known).await?,
+    })
+}
+
 /// Segments of a table's earlier manifests, by identity.
 pub(crate) async fn known_segments(
     vault: &Vault,
@@ -271,7 +424,7 @@ impl Engine {
     /// Reads partitions of one shard and writes their segments. Safe to run twice.
     pub(crate) async fn scan_partitions(
         &self,
-        context: &ScanContext,
+        context: &Arc<ScanContext>,
         partitions: &[Partition],
     ) -> Result<ScanResult> {
         let Some(shard) = partitions.first().map(|p| p.shard.clone()) else {
@@ -292,11 +445,44 @@ impl Engine {
         if context.sort {
             rows = self.in_key_order(&context.schema, rows)?;
         }
-        let everything = context.columns.is_none() && context.condition.is_none();
-        let hasher = RowHasher::new(&context.schema);
-        let mut splitter = Splitter::new(context.kept.clone(), context.profile.target_rows);
-        let writer =
-            SegmentWriter::new(context.kept.clone(), context.profile.clone(), context.protection.clone());
+        let progress = self.options.progress.clone();
+        if context.columns.is_none() && context.condition.is_none() {
+            let rows = rows.inspect_ok(move |batch| advance(progress.as_ref(), batch)).boxed();
+            return self.write_segments(&context.to, &shard, rows).await;
+        }
+        let read: Arc<Mutex<Digest>> = Arc::default();
+        let (whole, hasher, context_of_rows) =
+            (read.clone(), RowHasher::new(&context.schema), context.clone());
+        let kept = rows.map(move |batch| {
+            let (batch, context) = (batch?, &context_of_rows);
+            advance(progress.as_ref(), &batch);
+            let mut whole = whole.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *whole = whole.merge(hasher.digest(&batch)?);
+            keep(&context.schema, context.columns.as_deref(), context.condition.as_ref(), batch)
+        });
+        let mut result = self.write_segments(&context.to, &shard, kept.boxed()).await?;
+        result.read = *read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(result)
+    }
+
+    /// Merges the changes of a partition into its base and writes segments. Safe to run twice.
+    pub(crate) async fn fold_partition(
+        &self,
+        to: &Segments,
+        partition: PointPartition,
+    ) -> Result<ScanResult> {
+        let shard = partition.shard.clone();
+        let rows =
+            point::read(to.vault.clone(), to.table.clone(), to.schema.clone(), partition, None).await?;
+        let progress = self.options.progress.clone();
+        let rows = rows.inspect_ok(move |batch| advance(progress.as_ref(), batch)).boxed();
+        self.write_segments(to, &shard, rows).await
+    }
+
+    /// Writes rows of one shard as segments, but those that are known.
+    async fn write_segments(&self, to: &Segments, shard: &ShardId, mut rows: Rows) -> Result<ScanResult> {
+        let mut splitter = Splitter::new(to.schema.clone(), to.profile.target_rows);
+        let writer = SegmentWriter::new(to.schema.clone(), to.profile.clone(), to.protection.clone());
         let mut result = ScanResult::default();
         loop {
             if self.options.cancel.is_cancelled() {
@@ -305,38 +491,21 @@ impl Engine {
             let batch = rows.try_next().await?;
             let last = batch.is_none();
             let chunks = match batch {
-                Some(batch) => {
-                    self.options
-                        .progress
-                        .advance(batch.get_array_memory_size() as u64, batch.num_rows() as u64);
-                    if everything {
-                        splitter.push(batch)?
-                    } else {
-                        result.read = result.read.merge(hasher.digest(&batch)?);
-                        let kept = keep(
-                            &context.schema,
-                            context.columns.as_deref(),
-                            context.condition.as_ref(),
-                            batch,
-                        )?;
-                        if kept.num_rows() == 0 { vec![] } else { splitter.push(kept)? }
-                    }
-                }
+                Some(batch) if batch.num_rows() == 0 => vec![],
+                Some(batch) => splitter.push(batch)?,
                 None => splitter.finish()?.into_iter().collect(),
             };
             for chunk in chunks {
-                if everything {
-                    result.read = result.read.merge(chunk.digest);
-                }
+                result.read = result.read.merge(chunk.digest);
                 let id = writer.identity(&chunk)?;
-                if let Some(known) = context.known.get(&id) {
+                if let Some(known) = to.known.get(&id) {
                     // Bounds and shard may differ where an equal run of rows stands elsewhere.
                     let entry = SegmentEntry { shard: shard.clone(), ..known.clone() };
                     result.segments.push(entry);
                     continue;
                 }
-                let encoded = writer.encode(id, &shard, &chunk)?;
-                context.vault.put_segment(&context.table, &encoded).await?;
+                let encoded = writer.encode(id, shard, &chunk)?;
+                to.vault.put_segment(&to.table, &encoded).await?;
                 result.new.push(result.segments.len() as u32);
                 result.bytes_new += encoded.entry.bytes;
                 result.segments.push(encoded.entry);
@@ -345,6 +514,26 @@ impl Engine {
                 return Ok(result);
             }
         }
+    }
+
+    /// The digest of base and changes merged.
+    pub(crate) async fn digest_partition(
+        &self,
+        vault: &Vault,
+        table: &TableId,
+        schema: &Arc<TableSchema>,
+        partition: PointPartition,
+    ) -> Result<Digest> {
+        let hasher = RowHasher::new(schema);
+        let mut rows = point::read(vault.clone(), table.clone(), schema.clone(), partition, None).await?;
+        let mut digest = Digest::default();
+        while let Some(batch) = rows.try_next().await? {
+            if self.options.cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            digest = digest.merge(hasher.digest(&batch)?);
+        }
+        Ok(digest)
     }
 
     /// Reads a partition of a point and gives it to a load. Safe to run twice.
@@ -500,23 +689,23 @@ impl Engine {
                         .as_deref()
                         .map(|f| Condition::compile(self, &task.schema, f))
                         .transpose()?;
-                    let protection = vault.protection(&task.table, &task.encryption).await?;
-                    if protection.key_ids() != task.key_ids {
-                        return Err(VaultError::TableKeysChanged { table: task.table.to_string() }.into());
-                    }
-                    let context = ScanContext {
-                        protection,
-                        known: known_segments(&vault, &task.known).await?,
-                        vault: vault.clone(),
+                    let context = Arc::new(ScanContext {
+                        to: segments_to(
+                            &vault,
+                            &task.table,
+                            kept,
+                            &task.profile,
+                            &task.known,
+                            &task.encryption,
+                            &task.key_ids,
+                        )
+                        .await?,
                         cut,
                         schema: Arc::new(task.schema.clone()),
-                        kept: Arc::new(kept),
                         columns,
                         condition,
-                        table: task.table.clone(),
-                        profile: Arc::new(task.profile.clone()),
                         sort: !store.capabilities().key_order && !task.schema.is_bag(),
-                    };
+                    });
                     let result = self.scan_partitions(&context, &task.partitions).await?;
                     (vault, TaskResult::Scan(result))
                 }
@@ -526,6 +715,29 @@ impl Engine {
                     let load = store.attach_load(&task.load).await?;
                     let result = self.load_partition(&vault, load.as_ref(), task).await?;
                     (vault, TaskResult::Load(result))
+                }
+                Task::Fold(task) => {
+                    let vault = self.open_vault_for_task(&task.vault).await?;
+                    let schema = task.schema.clone();
+                    let to = segments_to(
+                        &vault,
+                        &task.table,
+                        schema,
+                        &task.profile,
+                        &task.known,
+                        &task.encryption,
+                        &task.key_ids,
+                    )
+                    .await?;
+                    let result = self.fold_partition(&to, task.partition.clone()).await?;
+                    (vault, TaskResult::Scan(result))
+                }
+                Task::Digest(task) => {
+                    let vault = self.open_vault_for_task(&task.vault).await?;
+                    let schema = Arc::new(task.schema.clone());
+                    let digest =
+                        self.digest_partition(&vault, &task.table, &schema, task.partition.clone()).await?;
+                    (vault, TaskResult::Digest { digest })
                 }
             };
             let json = serde_json::to_string(&result)

@@ -340,6 +340,9 @@ pub struct CompactArgs {
     /// The backup
     #[arg(value_name = "BACKUP")]
     pub backup: String,
+    /// Where tasks run: `threads`, `processes`, or the path of a program that starts workers
+    #[arg(long, value_name = "WHERE", default_value = "threads")]
+    pub workers: WorkersArg,
 }
 
 /// `prune`

@@ -6,6 +6,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 
 pub async fn run(app: &App, args: CompactArgs) -> Result<Exit, CliError> {
-    app.out.report(&app.engine().compact(&args.backup).await?)?;
+    let engine = app.engine_with(args.workers, app.interrupt.current());
+    app.out.report(&engine.compact(&args.backup).await?)?;
     Ok(Exit::Done)
 }

@@ -3,7 +3,7 @@
 use crate::run::Folder;
 
 #[test]
-fn a_backup_and_a_restore_whose_tasks_are_processes_give_the_same_rows() {
+fn commands_whose_tasks_are_processes_give_the_same_rows() {
     let folder = Folder::new();
     folder.sql("CREATE TABLE big (id BIGINT PRIMARY KEY, v TEXT); INSERT INTO big SELECT value, 'v' || value FROM generate_series(1, 50000)");
     let threads = folder.json(&["backup", "big", "--to", "by_threads"]);
@@ -13,6 +13,16 @@ fn a_backup_and_a_restore_whose_tasks_are_processes_give_the_same_rows() {
     folder.ok(&["restore", "big", "--from", "by_processes", "--workers", "processes"]);
     assert_eq!(folder.value("SELECT sum(id) FROM big WHERE v = 'v' || id"), 1_250_025_000_i64);
     folder.ok(&["verify", "by_threads", "--level", "compare"]);
+
+    folder.sql("UPDATE big SET v = 'other' WHERE id % 100 = 0");
+    for (to, workers) in [("by_threads", "threads"), ("by_processes", "processes")] {
+        let changed = folder.json(&["backup", "big", "--to", to, "--workers", workers]);
+        assert_eq!(changed["tables"][0]["rows"], 50_000);
+        let folded = folder.json(&["compact", to, "--workers", workers]);
+        assert_eq!(folded["tables"][0]["mode"], "synthetic");
+        assert_eq!(folded["tables"][0]["digest"], changed["tables"][0]["digest"]);
+        folder.ok(&["verify", to, "--level", "compare"]);
+    }
 }
 
 /// A worker that runs its task in another way than the driver asked.

@@ -18,6 +18,9 @@ use keepfast_model::{ByteCount, Hash256, LogSeq, ManifestRef};
 use keepfast_objects::{ObjectsError, Put, Target};
 use std::collections::BTreeMap;
 
+/// After so many bytes what was copied is made durable: a power failure costs no more than they took.
+const SYNCED_BYTES: u64 = 1 << 30;
+
 /// What a copy did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyReport {
@@ -138,8 +141,14 @@ impl Vault {
                     Ok::<_, VaultError>(bytes.0)
                 })
                 .buffer_unordered(self.environment().parallel);
+            let mut unsynced = 0;
             while let Some(bytes) = copied.try_next().await? {
                 progress.checked(1, bytes);
+                unsynced += bytes;
+                if unsynced >= SYNCED_BYTES {
+                    target.sync().await?;
+                    unsynced = 0;
+                }
             }
         }
         target.sync().await?;

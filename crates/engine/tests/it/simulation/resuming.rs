@@ -2,7 +2,7 @@
 
 use super::world::{Running, World};
 use keepfast_engine::EngineError;
-use keepfast_engine::api::{Mode, RestoreReport, RestoreRequest};
+use keepfast_engine::api::{BackupReport, Mode, RestoreReport, RestoreRequest};
 use keepfast_objects::faulty::{Fault, Kind, Operation, Script, Tally};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -100,6 +100,78 @@ async fn a_restore_that_was_cut_off_loads_no_finished_part_again() {
         assert!(twice <= whole + whole / 3 + 1, "cut at {at}: {twice} bytes for {whole}");
         assert_eq!(world.sound().store_loads().await, 0);
     }
+}
+
+/// Bytes read of base segments and of change segments of the vault, and of segments of the store.
+fn rows_read(running: &Running) -> [u64; 3] {
+    ["vault /segments/", "vault /changes/", "store /segments/"].map(|of| {
+        let (place, folder) = of.split_once(' ').unwrap();
+        let counted = |o: &Operation| o.place.ends_with(place) && o.path.contains(folder);
+        Tally::of(&running.process.trace(), counted).get(Kind::Get).bytes
+    })
+}
+
+/// Dies before each staged result of a command and before its record, each in a world of its own; gives what the same
+/// command then read, the record's last.
+async fn rows_read_after_deaths(
+    origin: &World,
+    run: impl AsyncFn(&Running) -> Result<BackupReport, EngineError>,
+) -> Vec<[u64; 3]> {
+    let clean = origin.fork().sound();
+    let expected = run(&clean).await.unwrap();
+    let staged = |o: &Operation| o.kind == Kind::Put && o.path.contains("/task-");
+    let record = |o: &Operation| o.kind == Kind::Put && o.path.starts_with("log/");
+    let mut found = vec![];
+    for operation in clean.process.trace().iter().filter(|o| staged(o) || record(o)) {
+        let world = origin.fork();
+        let first = world.start(Script::at(operation.number, Fault::DiesBefore));
+        assert!(run(&first).await.is_err());
+        let again = world.sound();
+        let report = run(&again).await.unwrap();
+        let digests = |r: &BackupReport| r.tables.iter().map(|t| t.digest).collect::<Vec<_>>();
+        assert_eq!(digests(&report), digests(&expected));
+        found.push(rows_read(&again));
+    }
+    eprintln!("{:?} read by a clean run; after deaths: {found:?}", rows_read(&clean));
+    found
+}
+
+#[tokio::test]
+async fn an_incremental_backup_and_a_compaction_that_were_cut_off_read_no_finished_part_again() {
+    let world = World::new();
+    let running = world.sound();
+    running.create("t").await.unwrap();
+    // Parts of some mebibytes, which are worth a result of their own.
+    let text = |i: i64| -> String {
+        let mut random = i as u64;
+        (0..65536)
+            .map(|_| {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                char::from(b' ' + (random >> 58) as u8)
+            })
+            .collect()
+    };
+    let rows: Vec<_> = (0..1600).map(|i| (i, text(i))).collect();
+    running.write("t", &rows, &[]).await.unwrap();
+    running.backup("x", &["t"], Mode::Full).await.unwrap();
+    let changed: Vec<_> = (0..1600).step_by(10).map(|i| (i, "changed".into())).collect();
+    running.write("t", &changed, &[]).await.unwrap();
+
+    let read = rows_read_after_deaths(&world, async |r| r.backup("x", &["t"], Mode::Incremental).await).await;
+    let [.., before_its_table, before_the_record] = read.as_slice() else { panic!("{read:?}") };
+    assert!(read.len() > 3, "several parts: {read:?}");
+    // A commit reads some of what is new back: here the only change segment.
+    let [base, changes, store] = *before_its_table;
+    assert_eq!((base, store), (0, 0), "each part's digest was there, and the changes");
+    assert_eq!(*before_the_record, [0, changes / 2, 0], "all was there");
+
+    running.backup("x", &["t"], Mode::Incremental).await.unwrap();
+    let read = rows_read_after_deaths(&world, async |r| r.engine.compact("x").await).await;
+    assert!(read.len() > 3, "several parts: {read:?}");
+    let [first, .., before_the_last, [of_the_commit, ..]] = read.as_slice() else { panic!("{read:?}") };
+    // Two parts are under way at once.
+    let (all, left) = (first[0] - of_the_commit, before_the_last[0] - of_the_commit);
+    assert!(left <= all * 2 / (read.len() as u64 - 1) + all / 8, "{left} of {all} were folded again");
 }
 
 #[tokio::test]
