@@ -96,19 +96,21 @@ impl Vault {
             KeyState::Open(keyring) => keyring,
         };
         let mut known = None;
-        for line in &mut reading.lines {
+        let mut damaged = vec![];
+        for line in &reading.lines {
             let path = self.target().full(&layout::log_record(line.seq));
-            let checked = authenticate::check(&keyring, &path, known, line)
-                .and_then(|()| authenticate::reveal(&keyring, &path, line));
-            if let Err(e) = checked {
-                let reason = match e {
-                    VaultError::Damaged { reason, .. } => reason,
-                    e => e.to_string(),
-                };
-                reading.faults.push(Fault { seq: line.seq, path, missing: false, reason, fatal: true });
+            match authenticate::check(&keyring, &path, known, line) {
+                Ok(()) => {}
+                Err(VaultError::Damaged { reason, .. }) => damaged.push((line.seq, reason)),
+                Err(e) => damaged.push((line.seq, e.to_string())),
             }
             known = line.keys().last().map(|(generation, _)| generation).or(known);
         }
+        damaged.extend(authenticate::reveal(&keyring, &mut reading.lines));
+        reading.faults.extend(damaged.into_iter().map(|(seq, reason)| {
+            let path = self.target().full(&layout::log_record(seq));
+            Fault { seq, path, missing: false, reason, fatal: true }
+        }));
         Ok(())
     }
 

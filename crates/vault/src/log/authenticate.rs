@@ -10,10 +10,17 @@ use crate::error::VaultError;
 use keepfast_keys::Random;
 use keepfast_keys::{KeyError, Keyring, hex, open, seal};
 use keepfast_model::{
-    BackupPoint, Digest, Encryption, Hash256, Record, Selection, TablePoint, TableSchema, TableShape,
-    point::Dependent,
+    BackupPoint, Digest, Encryption, Hash256, LogSeq, Record, Selection, TableName, TablePoint, TableSchema,
+    TableShape, point::Dependent,
 };
 use serde::{Deserialize, Serialize};
+
+const ZSTD_LEVEL: i32 = 3;
+/// Bytes of what is secret of a table: of most, and at most.
+const SECRET_USUAL: usize = 32 << 10;
+const SECRET_MAX: usize = 16 << 20;
+/// Fewer lines are not worth a thread.
+const LINES_A_THREAD: usize = 32;
 
 /// The key that authenticates a record, by what the records before it say: the newest that came up to generation `known`; in
 /// the record that names the first key file, that file's own.
@@ -121,16 +128,55 @@ pub(crate) fn close(
                 key_ids: std::mem::take(&mut table.key_ids),
             };
             table.digest.sum = 0;
-            let json =
-                serde_json::to_vec(&secret).map_err(|e| VaultError::Record { reason: e.to_string() })?;
-            table.sealed = Some(hex::encode(&seal(key.table(), &context(table, &run), &json, random)?));
+            let failed = |reason: String| VaultError::Record { reason };
+            let json = serde_json::to_vec(&secret).map_err(|e| failed(e.to_string()))?;
+            if json.len() > SECRET_MAX {
+                return Err(failed(format!(
+                    "what is secret of table '{}' takes {} bytes",
+                    table.name,
+                    json.len()
+                )));
+            }
+            // Sealed bytes cannot be compressed any more, and a checkpoint holds them of every point.
+            let packed = zstd::bulk::compress(&json, ZSTD_LEVEL).map_err(|e| failed(e.to_string()))?;
+            table.sealed = Some(hex::encode(&seal(key.table(), &context(table, &run), &packed, random)?));
         }
     }
     Ok(closed)
 }
 
-/// Opens what is sealed in a line, as far as there are keys; tables whose keys were dropped stay sealed.
-pub(crate) fn reveal(keyring: &Keyring, path: &str, line: &mut LogLine) -> Result<(), VaultError> {
+/// Opens what is sealed in these lines, on all cores, as far as there are keys; tables whose keys were dropped stay sealed.
+/// Gives the lines that are damaged, each with the reason.
+pub(crate) fn reveal(keyring: &Keyring, lines: &mut [LogLine]) -> Vec<(LogSeq, String)> {
+    let reveal_all = |lines: &mut [LogLine]| {
+        let mut unpacker = Unpacker::default();
+        let mut damaged = vec![];
+        for line in lines {
+            if let Err((table, reason)) = reveal_line(keyring, line, &mut unpacker) {
+                damaged.push((line.seq, format!("table '{table}': {reason}")));
+            }
+        }
+        damaged
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = lines.len().div_ceil(threads);
+    if share < LINES_A_THREAD {
+        return reveal_all(lines);
+    }
+    std::thread::scope(|scope| {
+        let revealing: Vec<_> =
+            lines.chunks_mut(share).map(|lines| scope.spawn(|| reveal_all(lines))).collect();
+        let all = revealing.into_iter().map(|thread| thread.join());
+        all.flat_map(|damaged| damaged.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// The table that is damaged, and how.
+fn reveal_line(
+    keyring: &Keyring,
+    line: &mut LogLine,
+    unpacker: &mut Unpacker,
+) -> Result<(), (TableName, String)> {
     for record in &mut line.records {
         let Record::Point(point) = record else { continue };
         let run = point.run.0.clone();
@@ -139,9 +185,7 @@ pub(crate) fn reveal(keyring: &Keyring, path: &str, line: &mut LogLine) -> Resul
             let opened = hex::decode(sealed).and_then(|s| open(key.table(), &context(table, &run), &s).ok());
             // Another key of the same table came after the first was dropped.
             let Some(opened) = opened else { continue };
-            let secret: Secret = serde_json::from_slice(&opened).map_err(|e| {
-                VaultError::damaged(path, format!("table '{}': line {}", table.name, e.line()))
-            })?;
+            let secret = unpacker.unpack(&opened).map_err(|reason| (table.name.clone(), reason))?;
             table.selection = secret.selection;
             table.schema = secret.schema;
             table.digest = secret.digest;
@@ -154,6 +198,44 @@ pub(crate) fn reveal(keyring: &Keyring, path: &str, line: &mut LogLine) -> Resul
     Ok(())
 }
 
+/// Unpacks what is secret of tables, with one context and one buffer for many.
+#[derive(Default)]
+struct Unpacker {
+    context: Option<zstd::bulk::Decompressor<'static>>,
+    buffer: Vec<u8>,
+}
+
+impl Unpacker {
+    /// Packed or, as vaults of earlier programs have it, plain.
+    fn unpack(&mut self, opened: &[u8]) -> Result<Secret, String> {
+        let text = match opened.first() {
+            Some(b'{') => opened,
+            _ => self.decompress(opened)?,
+        };
+        // The error's own text may show what is secret.
+        serde_json::from_slice(text).map_err(|e| format!("line {}", e.line()))
+    }
+
+    fn decompress(&mut self, packed: &[u8]) -> Result<&[u8], String> {
+        let context = match self.context.take() {
+            Some(context) => context,
+            None => zstd::bulk::Decompressor::new().map_err(|e| e.to_string())?,
+        };
+        let context = self.context.insert(context);
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(SECRET_USUAL);
+            let room = self.buffer.capacity();
+            match context.decompress_to_buffer(packed, &mut self.buffer) {
+                Ok(_) => return Ok(&self.buffer),
+                // It says no more than that it failed: there may have been too little room.
+                Err(_) if room < SECRET_MAX => self.buffer.reserve(room * 4),
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+    }
+}
+
 /// What stands for a schema that is sealed.
 fn no_schema() -> TableSchema {
     TableSchema { columns: vec![], key: vec![], shape: TableShape::Rows }
@@ -161,4 +243,36 @@ fn no_schema() -> TableSchema {
 
 fn context(table: &TablePoint, run: &str) -> Vec<u8> {
     format!("keepfast point 1\0{}\0{run}", table.id).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(filter: String) -> Secret {
+        Secret {
+            selection: Selection { filter: Some(filter), ..Selection::default() },
+            schema: no_schema(),
+            digest: Digest::default(),
+            dependents: vec![],
+            profile: Hash256([0; 32]),
+            key_ids: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_secret_comes_out_of_any_size_packed_or_plain_and_no_more_is_made_of_it() {
+        let mut unpacker = Unpacker::default();
+        for length in [1, SECRET_USUAL, 10 * SECRET_USUAL, SECRET_MAX / 2, 2] {
+            let json = serde_json::to_vec(&secret("x".repeat(length))).expect("text");
+            for stored in [json.clone(), zstd::bulk::compress(&json, ZSTD_LEVEL).expect("bytes")] {
+                let found = unpacker.unpack(&stored).expect("it is whole");
+                assert_eq!(found.selection.filter.map(|f| f.len()), Some(length));
+            }
+        }
+        let bomb = zstd::bulk::compress(&vec![b' '; 40 * SECRET_MAX], 1).expect("bytes");
+        assert!(unpacker.unpack(&bomb).is_err());
+        assert!(unpacker.buffer.capacity() <= 8 * SECRET_MAX, "{}", unpacker.buffer.capacity());
+        assert!(unpacker.unpack(b"neither").is_err());
+    }
 }

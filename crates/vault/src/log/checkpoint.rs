@@ -12,6 +12,7 @@ use crate::{Result, VaultError, layout};
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt};
 use keepfast_model::{Hash256, LogSeq};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 
 /// Records after a checkpoint before the next one is written; later, an eighth of those that it holds.
@@ -32,7 +33,7 @@ fn is_due(head: LogSeq, last: Option<LogSeq>) -> bool {
 /// Empty where there is none that can be used.
 pub(super) async fn read(vault: &Vault) -> Vec<LogLine> {
     let newest = match standing(vault).await {
-        Ok(standing) => standing.into_iter().max(),
+        Ok(standing) => standing.into_keys().max(),
         Err(e) => {
             tracing::warn!(vault = %vault.url(), error = %e, "checkpoints of the log could not be listed");
             None
@@ -133,11 +134,18 @@ fn each_record(
     }
 }
 
-/// The checkpoints that stand, as their names tell.
-async fn standing(vault: &Vault) -> Result<Vec<(LogSeq, Hash256)>> {
+/// The checkpoints that stand, as their names tell, with their sizes.
+async fn standing(vault: &Vault) -> Result<BTreeMap<(LogSeq, Hash256), u64>> {
     let listing = vault.target().list_stream(layout::CHECKPOINTS);
-    let found = listing.try_filter_map(|object| async move { Ok(layout::checkpoint_of(&object.path)) });
+    let found = listing.try_filter_map(|object| async move {
+        Ok(layout::checkpoint_of(&object.path).map(|found| (found, object.bytes)))
+    });
     Ok(found.try_collect().await?)
+}
+
+/// Whether a checkpoint up to `head` would be too large, as far as the last one tells, which holds `records` in `bytes`.
+fn would_not_fit(head: LogSeq, records: LogSeq, bytes: u64) -> bool {
+    u128::from(bytes) * u128::from(head.0) > BYTES_MAX as u128 * u128::from(records.0.max(1))
 }
 
 impl Vault {
@@ -153,15 +161,19 @@ impl Vault {
 
     async fn checkpoint(&self, log: &Log, head: LogSeq) -> Result<()> {
         let standing = standing(self).await?;
-        let last = standing.iter().copied().filter(|(seq, _)| *seq <= head).max();
-        if !is_due(head, last.map(|(seq, _)| seq)) {
+        let last = standing.iter().rfind(|((seq, _), _)| *seq <= head).map(|(last, bytes)| (*last, *bytes));
+        // Also where it does not fit: else each commit from then on would do all of the work for nothing.
+        if !is_due(head, last.map(|((seq, _), _)| seq))
+            || last.is_some_and(|((seq, _), bytes)| would_not_fit(head, seq, bytes))
+        {
             return Ok(());
         }
+        let last = last.map(|(last, _)| last);
         let lines: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
         let Some(bytes) = self.checkpoint_bytes(last, head, lines).await? else { return Ok(()) };
         self.target().put_new(&layout::checkpoint(head, Hash256::of(&bytes)), bytes).await?;
         // A reader may have listed the last one just now.
-        for (seq, stored) in standing.into_iter().filter(|found| Some(*found) < last) {
+        for (seq, stored) in standing.into_keys().filter(|found| Some(*found) < last) {
             self.target().delete(&layout::checkpoint(seq, stored)).await?;
         }
         Ok(())
@@ -179,7 +191,7 @@ impl Vault {
             let before = self.target().get(&layout::checkpoint(last, stored)).await?;
             // One that is damaged is replaced from the records.
             if holds(&before, last, stored, &lines) {
-                (bytes, from) = (before.to_vec(), last.next());
+                (bytes, from) = (before.into(), last.next());
             }
         }
         let failed = |e: std::io::Error| VaultError::Record { reason: e.to_string() };
@@ -205,7 +217,7 @@ impl Vault {
     pub(crate) async fn wrong_checkpoints(&self, log: &Log) -> Result<Vec<(String, String)>> {
         let lines: Vec<Hash256> = log.lines().map(|l| l.stored).collect();
         let mut wrong = vec![];
-        for (seq, stored) in standing(self).await? {
+        for (seq, stored) in standing(self).await?.into_keys() {
             let name = layout::checkpoint(seq, stored);
             match self.target().get(&name).await {
                 Ok(bytes) if holds(&bytes, seq, stored, &lines) => {}
@@ -247,6 +259,14 @@ mod tests {
         assert!((20..40).contains(&written), "{written}");
         assert!(!is_due(LogSeq(255), None) && is_due(LogSeq(256), None));
         assert!(!is_due(LogSeq(10), Some(LogSeq(300))));
+    }
+
+    #[test]
+    fn what_would_not_fit_is_not_tried_at_every_commit() {
+        let most = BYTES_MAX as u64;
+        assert!(!would_not_fit(LogSeq(1000), LogSeq(900), most / 2));
+        assert!(would_not_fit(LogSeq(1000), LogSeq(900), most));
+        assert!(would_not_fit(LogSeq(u64::MAX), LogSeq(1), u64::MAX));
     }
 
     #[test]

@@ -71,13 +71,17 @@ impl Vault {
         let newest = lines.iter().rev().find_map(named).or(recorded);
         let KeyState::Open(keyring) = self.follow_keys(newest).await? else { return Ok(()) };
         let mut known = recorded.map(|(generation, _)| generation);
-        for line in lines {
+        for line in &*lines {
             let path = self.target().full(&layout::log_record(line.seq));
             authenticate::check(&keyring, &path, known, line)?;
-            authenticate::reveal(&keyring, &path, line)?;
             known = named(line).map(|(generation, _)| generation).or(known);
         }
-        Ok(())
+        match authenticate::reveal(&keyring, lines).into_iter().next() {
+            Some((seq, reason)) => {
+                Err(VaultError::damaged(self.target().full(&layout::log_record(seq)), reason))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Writes the missing copy of the newest record. A place that we may only read stays as it is.

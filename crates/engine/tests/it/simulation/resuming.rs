@@ -111,12 +111,12 @@ fn rows_read(running: &Running) -> [u64; 3] {
     })
 }
 
-/// Dies before each staged result of a command and before its record, each in a world of its own; gives what the same
-/// command then read, the record's last.
+/// Dies before each staged result of a command and before its record, each in a world of its own; gives how many results
+/// were staged by then, and what the same command then read, the record's last.
 async fn rows_read_after_deaths(
     origin: &World,
     run: impl AsyncFn(&Running) -> Result<BackupReport, EngineError>,
-) -> Vec<[u64; 3]> {
+) -> Vec<(usize, [u64; 3])> {
     let clean = origin.fork().sound();
     let expected = run(&clean).await.unwrap();
     let staged = |o: &Operation| o.kind == Kind::Put && o.path.contains("/task-");
@@ -130,7 +130,9 @@ async fn rows_read_after_deaths(
         let report = run(&again).await.unwrap();
         let digests = |r: &BackupReport| r.tables.iter().map(|t| t.digest).collect::<Vec<_>>();
         assert_eq!(digests(&report), digests(&expected));
-        found.push(rows_read(&again));
+        let operations = first.process.trace();
+        let done = operations.iter().filter(|o| staged(o) && o.number != operation.number).count();
+        found.push((done, rows_read(&again)));
     }
     eprintln!("{:?} read by a clean run; after deaths: {found:?}", rows_read(&clean));
     found
@@ -158,7 +160,7 @@ async fn an_incremental_backup_and_a_compaction_that_were_cut_off_read_no_finish
     running.write("t", &changed, &[]).await.unwrap();
 
     let read = rows_read_after_deaths(&world, async |r| r.backup("x", &["t"], Mode::Incremental).await).await;
-    let [.., before_its_table, before_the_record] = read.as_slice() else { panic!("{read:?}") };
+    let [.., (_, before_its_table), (_, before_the_record)] = read.as_slice() else { panic!("{read:?}") };
     assert!(read.len() > 3, "several parts: {read:?}");
     // A commit reads some of what is new back: here the only change segment.
     let [base, changes, store] = *before_its_table;
@@ -167,11 +169,17 @@ async fn an_incremental_backup_and_a_compaction_that_were_cut_off_read_no_finish
 
     running.backup("x", &["t"], Mode::Incremental).await.unwrap();
     let read = rows_read_after_deaths(&world, async |r| r.engine.compact("x").await).await;
-    assert!(read.len() > 3, "several parts: {read:?}");
-    let [first, .., before_the_last, [of_the_commit, ..]] = read.as_slice() else { panic!("{read:?}") };
-    // Two parts are under way at once.
-    let (all, left) = (first[0] - of_the_commit, before_the_last[0] - of_the_commit);
-    assert!(left <= all * 2 / (read.len() as u64 - 1) + all / 8, "{left} of {all} were folded again");
+    assert!(read.len() > 4, "several parts: {read:?}");
+    let parts = read.len() - 1;
+    let (_, [of_the_commit, ..]) = read[parts];
+    let name: keepfast_model::BackupName = "x".parse().unwrap();
+    let stored = world.sound().open_vault().await.unwrap().latest(&name).await.unwrap().tables[0].bytes.0;
+    let part = stored * 5 / 4 / parts as u64;
+    for (done, [read, ..]) in &read {
+        // Two parts are under way at once: what the dead one wrote of them is compared besides.
+        let again = (parts - done + 2) as u64 * part;
+        assert!(*read <= of_the_commit + again, "{done} of {parts} parts were folded, and {read} bytes read");
+    }
 }
 
 #[tokio::test]
