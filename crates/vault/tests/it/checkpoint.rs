@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use keepfast_model::{LogSeq, Record};
+use keepfast_objects::faulty::{Fault as Wrong, Kind, Process, Script};
 use keepfast_vault::{CheckOptions, Log, Vault, layout};
 use object_store::memory::InMemory;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ async fn long() -> Arc<InMemory> {
 }
 
 async fn go_on(vault: &Vault, to: u64) {
-    let head = vault.log().await.unwrap().head().unwrap().0.0;
+    let head = vault.log().await.unwrap().head().map_or(0, |(seq, _)| seq.0);
     for n in head + 1..=to {
         vault.commit(vec![Record::Release { id: format!("{n}") }], &[], &()).await.unwrap();
     }
@@ -62,6 +63,32 @@ async fn a_long_log_is_read_from_its_checkpoint_with_the_same_result() {
     assert_eq!(hashes(&with), hashes(&without));
     assert_eq!(with.points(&backup("b")).count(), 1);
     assert!(few < 60 && all > MANY, "{few} operations with a checkpoint, {all} without");
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_a_commit_beside_a_check_wrote_is_no_damage() {
+    let origin = Arc::new(InMemory::new());
+    let vault = Vault::create(memory(origin.clone()), &world(1).options()).await.unwrap();
+    go_on(&vault, 255).await;
+    // The check lists the log as it was before the commit, and checkpoints as they are after it.
+    let committed_and_checked = async |script: Script| {
+        let process = Process::new(script);
+        let target = process.wrap(&memory(fork(&origin)));
+        let vault = Vault::open_with(target.clone(), world(3).environment).await.unwrap();
+        go_on(&vault, 256).await;
+        let committed = process.trace().len();
+        let vault = Vault::open_with(target, world(4).environment).await.unwrap();
+        let report = vault.check(&CheckOptions::default(), &()).await.unwrap();
+        (process.trace().split_off(committed), report)
+    };
+    let (trace, report) = committed_and_checked(Script::none()).await;
+    assert!(report.is_whole() && report.head.unwrap().0 == LogSeq(256), "{report:?}");
+    let listings = trace.iter().filter(|o| o.kind == Kind::List && o.path.starts_with("log"));
+    let script =
+        listings.take(2).fold(Script::none(), |s, o| s.and_at(o.number, Wrong::Stale { by: o.number }));
+    let (_, report) = committed_and_checked(script).await;
+    assert_eq!(report.head.unwrap().0, LogSeq(255), "it read the log as it was before");
+    assert!(report.is_whole(), "{:?}", report.damage);
 }
 
 #[tokio::test]
