@@ -4,7 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
-use keepfast_testbed::{Azurite, Minio};
+use keepfast_testbed::{Azurite, Gcs, Minio};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,12 +14,13 @@ fn main() -> ExitCode {
         eprintln!("name a folder for what is built once");
         return ExitCode::from(2);
     };
-    let (minio, azurite) = (Minio::start(&folder), Azurite::start(&folder));
-    for missing in [minio.as_ref().err(), azurite.as_ref().err()].into_iter().flatten() {
+    let (minio, azurite, gcs) = (Minio::start(&folder), Azurite::start(&folder), Gcs::start(&folder));
+    for missing in [minio.as_ref().err(), azurite.as_ref().err(), gcs.as_ref().err()].into_iter().flatten() {
         eprintln!("{missing}");
     }
     let minio = minio.iter().flat_map(Minio::environment);
-    for (name, value) in minio.chain(azurite.iter().flat_map(Azurite::environment)) {
+    let azurite = azurite.iter().flat_map(Azurite::environment);
+    for (name, value) in minio.chain(azurite).chain(gcs.iter().flat_map(Gcs::environment)) {
         println!("export {name}='{value}'");
     }
     let _ = std::io::stdin().read_to_end(&mut vec![]);

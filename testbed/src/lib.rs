@@ -2,9 +2,10 @@
 //!
 //! `cargo xtask test` starts them and tells the tests by environment variables where they are; a test that needs a
 //! server and finds none says `SKIPPED` and is counted so. Everything stands in one private folder, listens on the
-//! loopback address with a password of its own, and is stopped by the id of its process, also when a test failed.
+//! loopback address with a password or key of its own, and is stopped by the id of its process, also when a test failed.
 
 pub mod azurite;
+pub mod gcs;
 pub mod go;
 pub mod minio;
 pub mod process;
@@ -12,9 +13,12 @@ pub mod process;
 #[cfg(feature = "client")]
 pub mod azure;
 #[cfg(feature = "client")]
+pub mod google;
+#[cfg(feature = "client")]
 pub mod s3;
 
 pub use azurite::Azurite;
+pub use gcs::Gcs;
 pub use minio::Minio;
 
 /// The Azure server's URL, with the account.
@@ -23,6 +27,10 @@ pub const AZURE_URL: &str = "KEEPFAST_TEST_AZURE";
 pub const AZURE_ACCOUNT: &str = "KEEPFAST_TEST_AZURE_ACCOUNT";
 /// The account's key.
 pub const AZURE_KEY: &str = "KEEPFAST_TEST_AZURE_KEY";
+/// The Google server's URL.
+pub const GCS_URL: &str = "KEEPFAST_TEST_GCS";
+/// The file with the key of its service account.
+pub const GCS_KEY: &str = "KEEPFAST_TEST_GCS_KEY";
 /// The S3 server's URL.
 pub const S3_URL: &str = "KEEPFAST_TEST_S3";
 /// Its user.

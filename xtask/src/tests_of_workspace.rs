@@ -3,7 +3,7 @@
 use crate::steps::{Outcome, Steps, run_tests};
 use crate::tried::SHOW;
 use crate::workspace::Workspace;
-use keepfast_testbed::{Azurite, Minio, Missing, cache_folder};
+use keepfast_testbed::{Azurite, Gcs, Minio, Missing, cache_folder};
 
 /// Builds and runs them; a failing test does not stop the others. Servers stop when the tests have ended.
 pub fn run(workspace: &Workspace, steps: &mut Steps) {
@@ -11,11 +11,14 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     let minio = server(steps, "an S3 server for the tests", "MinIO", || Minio::start(&cache), Minio::id);
     let azurite =
         server(steps, "an Azure server for the tests", "Azurite", || Azurite::start(&cache), Azurite::id);
+    let gcs =
+        server(steps, "a Google server for the tests", "fake-gcs-server", || Gcs::start(&cache), Gcs::id);
     steps.step("tests of all crates", |tests| {
         let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
         cargo.args(SHOW);
         cargo.envs(minio.iter().flat_map(Minio::environment));
         cargo.envs(azurite.iter().flat_map(Azurite::environment));
+        cargo.envs(gcs.iter().flat_map(Gcs::environment));
         run_tests(&mut cargo, tests)
     });
 }

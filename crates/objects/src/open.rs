@@ -22,6 +22,9 @@ use url::Url;
 /// Time limit of one request, body included; large segments over slow lines need more than the library's 30 s.
 const REQUEST_TIMEOUT: &str = "300 seconds";
 
+/// Allows requests to Google's interface without encryption.
+const GOOGLE_ALLOW_HTTP: &str = "GOOGLE_ALLOW_HTTP";
+
 /// The place that a location names, without touching it.
 ///
 /// A path or `file://` URL is a folder with durable writes, made at the first write. `s3://bucket/prefix`,
@@ -133,6 +136,17 @@ fn google(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String
         let key: GoogleConfigKey = name.parse().map_err(|_| unknown(name))?;
         builder = builder.with_config(key, value);
     }
+    // The library's own answer is yes, so that what it holds does not tell what somebody said.
+    let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
+    let said =
+        |name: &str, value: &str| name.parse().ok() == Some(allow_http) && value.eq_ignore_ascii_case("true");
+    let asked_for = settings.iter().any(|(name, value)| said(name, value))
+        || std::env::var(GOOGLE_ALLOW_HTTP).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let allowed = match builder.get_config_value(&GoogleConfigKey::BaseUrl) {
+        Some(endpoint) => allows_http(&endpoint, asked_for)?,
+        None => asked_for,
+    };
+    builder = builder.with_config(allow_http, allowed.to_string());
     let key = GoogleConfigKey::Client(ClientConfigKey::Timeout);
     if builder.get_config_value(&key).is_none() {
         builder = builder.with_config(key, REQUEST_TIMEOUT);
@@ -184,7 +198,8 @@ fn allows_http(endpoint: &str, asked_for: bool) -> Result<bool, String> {
     match here || asked_for {
         true => Ok(true),
         false => Err(format!(
-            "the endpoint {} is not encrypted; use https://, or allow it with AWS_ALLOW_HTTP=true or AZURE_ALLOW_HTTP=true",
+            "the endpoint {} is not encrypted; use https://, or allow it with AWS_ALLOW_HTTP=true, \
+             AZURE_ALLOW_HTTP=true or GOOGLE_ALLOW_HTTP=true",
             display(&url)
         )),
     }
@@ -282,6 +297,27 @@ mod tests {
         assert!(refused.contains("AWS_ALLOW_HTTP") && !refused.contains("geheim"), "{refused}");
         assert_eq!(allows_http("https://s3.example.org", false), Ok(false));
         assert!(allows_http("http://127.0.0.1.example.org", false).is_err());
+    }
+
+    #[test]
+    fn a_google_endpoint_is_encrypted_or_on_this_machine_or_allowed() {
+        // A key file that asks for no token, so that nothing else is needed.
+        let key = r#"{"client_email": "a", "private_key": "", "private_key_id": "", "disable_oauth": true}"#;
+        let open = |endpoint: &str, more: &[(&str, &str)]| {
+            let all = [("google_service_account_key", key), ("google_base_url", endpoint)];
+            let settings = all.iter().chain(more).map(|(name, value)| (name.to_string(), value.to_string()));
+            open_target_with("gs://bucket/a", &settings.collect())
+        };
+        let refused = open("http://gcs.example.org", &[]).expect_err("unencrypted").to_string();
+        assert!(
+            refused.contains("http://gcs.example.org") && refused.contains("GOOGLE_ALLOW_HTTP"),
+            "{refused}"
+        );
+        let denied = open("http://gcs.example.org", &[("google_allow_http", "false")]);
+        assert!(denied.is_err());
+        open("http://gcs.example.org", &[("google_allow_http", "true")]).expect("allowed");
+        open("http://127.0.0.1:4443", &[]).expect("this machine");
+        open("https://gcs.example.org", &[]).expect("encrypted");
     }
 
     #[test]

@@ -1,16 +1,18 @@
-//! A vault on a real S3 server: its life, rivals, locks against a thief, and credentials that may only add.
+//! A vault on a real S3 server: its life, rivals, locks against a thief, and credentials that may only add. Its life on
+//! the emulators of Azure and Google too.
 
 use crate::common::{back_up, backup, sample, world};
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use keepfast_keys::{Cost, Credentials};
-use keepfast_model::{Coded, Encryption, LockMode, Selection, TableName};
+use keepfast_model::{Coded, Encryption, LockMode, RetentionPolicy, Selection, TableName};
 use keepfast_objects::{Metered, Target, open_target_with};
 use keepfast_testbed::azure::azure_or_skip;
+use keepfast_testbed::google::google_or_skip;
 use keepfast_testbed::s3::{Rights, S3, Settings, server_or_skip};
 use keepfast_vault::{
-    AsOf, CheckOptions, CreateOptions, Environment, RecoverOptions, Retain, Vault, VaultError, layout,
-    recover,
+    AsOf, CheckOptions, CreateOptions, Environment, PruneOptions, RecoverOptions, Retain, Vault, VaultError,
+    layout, recover,
 };
 use std::collections::BTreeMap;
 
@@ -40,7 +42,7 @@ fn compliance(n: i64) -> Retain {
     Retain::For { time: days(n), mode: LockMode::Compliance }
 }
 
-/// A vault is made, backed up to, dropped from and used again.
+/// A vault is made, backed up to, pruned, dropped from and used again.
 async fn lives(target: &Target) {
     let vault = Vault::create(target.clone(), &options()).await.unwrap();
     assert!(matches!(Vault::create(target.clone(), &options()).await, Err(VaultError::VaultExists { .. })));
@@ -53,6 +55,12 @@ async fn lives(target: &Target) {
     let again = Vault::open(target.clone()).await.unwrap();
     assert_eq!(again.id(), vault.id());
     assert_eq!(again.points(&name).await.unwrap().len(), 3);
+    is_whole(&again).await;
+    let policy = RetentionPolicy { last: 1, ..RetentionPolicy::default() };
+    let prune = PruneOptions { grace: SignedDuration::ZERO, ..PruneOptions::of(name.clone(), policy) };
+    let pruned = again.prune(&again.plan_prune(&prune).await.unwrap()).await.unwrap();
+    assert_eq!(pruned.removed.len(), 2);
+    assert_eq!(again.points(&name).await.unwrap().len(), 1);
     is_whole(&again).await;
     again.drop_backup(&name, SignedDuration::ZERO).await.unwrap();
     assert!(again.delete_condemned().await.unwrap() > 5);
@@ -80,15 +88,34 @@ async fn a_vault_in_a_container_lives_as_one_in_a_folder_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_vault_in_a_google_bucket_lives_as_one_in_a_folder_does() {
+    let Some(google) = google_or_skip("a_vault_in_a_google_bucket_lives_as_one_in_a_folder_does") else {
+        return;
+    };
+    let bucket = google.new_bucket("life").await;
+    lives(&open_target_with(&format!("gs://{bucket}/vault"), &google.settings()).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_points_of_racing_writers_land_in_a_bucket() {
-    const WRITERS: usize = 8;
-    const POINTS: usize = 5;
     let Some(s3) = server_or_skip("all_points_of_racing_writers_land_in_a_bucket") else { return };
     let bucket = s3.new_bucket("rivals", false).await;
-    let settings = &s3.settings();
-    let bucket = &bucket;
+    race(&|| at(&bucket, &s3.settings())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_points_of_racing_writers_land_in_a_google_bucket() {
+    let Some(google) = google_or_skip("all_points_of_racing_writers_land_in_a_google_bucket") else { return };
+    let bucket = google.new_bucket("rivals").await;
+    race(&|| open_target_with(&format!("gs://{bucket}/vault"), &google.settings()).unwrap()).await;
+}
+
+/// Writers with clients of their own put their points into one vault at once.
+async fn race(target: &impl Fn() -> Target) {
+    const WRITERS: usize = 8;
+    const POINTS: usize = 5;
     let writers = (0..WRITERS).map(|writer| async move {
-        let vault = Vault::open_or_create_with(at(bucket, settings), &options()).await.unwrap();
+        let vault = Vault::open_or_create_with(target(), &options()).await.unwrap();
         let mut seqs = vec![];
         for n in 0..POINTS {
             let text = format!("writer {writer} point {n}");
@@ -101,7 +128,7 @@ async fn all_points_of_racing_writers_land_in_a_bucket() {
     let mut seqs: Vec<u64> = writers.collect::<FuturesUnordered<_>>().concat().await;
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=(WRITERS * POINTS) as u64).collect::<Vec<_>>());
-    let vault = Vault::open(at(bucket, settings)).await.unwrap();
+    let vault = Vault::open(target()).await.unwrap();
     assert_eq!(vault.log().await.unwrap().all_points().count(), WRITERS * POINTS);
     is_whole(&vault).await;
     eprintln!("{WRITERS} writers raced for {} records", WRITERS * POINTS);
