@@ -22,9 +22,6 @@ use url::Url;
 /// Time limit of one request, body included; large segments over slow lines need more than the library's 30 s.
 const REQUEST_TIMEOUT: &str = "300 seconds";
 
-/// Allows requests to Google's interface without encryption.
-const GOOGLE_ALLOW_HTTP: &str = "GOOGLE_ALLOW_HTTP";
-
 /// The place that a location names, without touching it.
 ///
 /// A path or `file://` URL is a folder with durable writes, made at the first write. `s3://bucket/prefix`,
@@ -138,10 +135,10 @@ fn google(url: &Url, settings: &Settings) -> Result<Arc<dyn ObjectStore>, String
     }
     // The library's own answer is yes, so that what it holds does not tell what somebody said.
     let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
-    let said =
-        |name: &str, value: &str| name.parse().ok() == Some(allow_http) && value.eq_ignore_ascii_case("true");
-    let asked_for = settings.iter().any(|(name, value)| said(name, value))
-        || std::env::var(GOOGLE_ALLOW_HTTP).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    let set =
+        settings.iter().find(|(name, _)| name.parse().ok() == Some(allow_http)).map(|(_, said)| said.clone());
+    let said = set.or_else(|| std::env::var("GOOGLE_ALLOW_HTTP").ok());
+    let asked_for = said.is_some_and(|said| said.eq_ignore_ascii_case("true"));
     let allowed = match builder.get_config_value(&GoogleConfigKey::BaseUrl) {
         Some(endpoint) => allows_http(&endpoint, asked_for)?,
         None => asked_for,
