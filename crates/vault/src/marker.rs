@@ -49,14 +49,21 @@ impl Marker {
 
     async fn read_original(target: &Target) -> Result<Self, VaultError> {
         let path = target.full(layout::MARKER);
+        if let Some(marker) = Self::read_standing(target).await? {
+            return Ok(marker);
+        }
+        if target.size(&layout::log_record(keepfast_model::LogSeq(1))).await?.is_none() {
+            return Err(VaultError::NotAVault { url: target.url().to_owned() });
+        }
+        // Somebody may have made the vault between the two requests: its marker came before its log.
+        let marker = Self::read_standing(target).await?;
+        marker.ok_or_else(|| VaultError::damaged(path, "it is missing, and a log is there"))
+    }
+
+    async fn read_standing(target: &Target) -> Result<Option<Self>, VaultError> {
         match target.get(layout::MARKER).await {
-            Ok(bytes) => Self::decode(&path, &bytes),
-            Err(e) if e.is_not_found() => {
-                match target.size(&layout::log_record(keepfast_model::LogSeq(1))).await? {
-                    None => Err(VaultError::NotAVault { url: target.url().to_owned() }),
-                    Some(_) => Err(VaultError::damaged(path, "it is missing, and a log is there")),
-                }
-            }
+            Ok(bytes) => Self::decode(&target.full(layout::MARKER), &bytes).map(Some),
+            Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e.into()),
         }
     }

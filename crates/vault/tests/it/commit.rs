@@ -1,5 +1,6 @@
 //! Commits race, crash and lose their answers; every point that was reported is there, once.
 
+use crate::common::schedule::{Scheduled, now};
 use crate::common::*;
 use futures::stream::{FuturesUnordered, StreamExt};
 use keepfast_model::{Coded, LogSeq, Record};
@@ -9,6 +10,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 fn two_tables() -> [Sample; 2] {
     [sample("orders", &["a", "b"], &[]), sample("items", &["c"], &["d"])]
@@ -123,6 +125,27 @@ async fn a_crash_at_any_operation_of_a_backup_leaves_earlier_points_whole_and_a_
         }
     }
     assert!(visible_after_crash > 0, "some crashes must come after the commit");
+}
+
+#[tokio::test]
+async fn a_vault_that_another_makes_and_uses_meanwhile_is_opened() {
+    for steps in 0.. {
+        let store = Arc::new(InMemory::new());
+        let slowly = Target::new(Scheduled::new(store.clone()), Default::default(), "memory:vault");
+        let (ours, theirs) = (world(1).options(), world(2).options());
+        let mut opening = Box::pin(Vault::open_or_create_with(slowly, &ours));
+        let mut context = Context::from_waker(Waker::noop());
+        // It has come so far when the other does all of it.
+        let done = (0..steps).any(|_| opening.as_mut().poll(&mut context).is_ready());
+        if done {
+            assert!(steps > 5, "{steps}");
+            break;
+        }
+        let made = Vault::open_or_create_with(memory(store), &theirs).await.unwrap();
+        back_up(&made, &backup("b"), "run", &[sample("t", &["1"], &[])]).await.unwrap();
+        let opened = now(opening).unwrap_or_else(|e| panic!("{steps} steps: {e}"));
+        assert_eq!(opened.id(), made.id(), "{steps} steps");
+    }
 }
 
 #[tokio::test]
