@@ -5,9 +5,11 @@
 //! loopback address with a password or key of its own, and is stopped by the id of its process, also when a test failed.
 
 pub mod azurite;
+pub mod debian;
 pub mod gcs;
 pub mod go;
 pub mod minio;
+pub mod mysql;
 pub mod process;
 
 #[cfg(feature = "client")]

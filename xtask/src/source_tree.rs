@@ -25,7 +25,7 @@ const RULES: [(&str, &[&str]); 15] = [
         "crates/cli",
         &[
             "model", "keys", "files", "format", "vault", "store", "sql", "engine", "objects", "columnar",
-            "config",
+            "mysql", "config",
         ],
     ),
     ("stores", &["model", "keys", "objects", "format", "store"]),

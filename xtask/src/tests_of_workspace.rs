@@ -3,7 +3,9 @@
 use crate::steps::{Outcome, Steps, run_tests};
 use crate::tried::SHOW;
 use crate::workspace::Workspace;
+use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MySql};
 use keepfast_testbed::{Azurite, Gcs, Minio, Missing, cache_folder};
+use std::path::Path;
 
 /// Builds and runs them; a failing test does not stop the others. Servers stop when the tests have ended.
 pub fn run(workspace: &Workspace, steps: &mut Steps) {
@@ -13,14 +15,26 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
         server(steps, "an Azure server for the tests", "Azurite", || Azurite::start(&cache), Azurite::id);
     let gcs =
         server(steps, "a Google server for the tests", "fake-gcs-server", || Gcs::start(&cache), Gcs::id);
+    let mariadb = pair(steps, "two MariaDB servers for the tests", &cache, Kind::MariaDb);
+    let mysql = pair(steps, "two MySQL servers for the tests", &cache, Kind::MySql);
     steps.step("tests of all crates", |tests| {
         let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
         cargo.args(SHOW);
         cargo.envs(minio.iter().flat_map(Minio::environment));
         cargo.envs(azurite.iter().flat_map(Azurite::environment));
         cargo.envs(gcs.iter().flat_map(Gcs::environment));
+        for (name, servers) in [(MARIADB_URLS, &mariadb), (MYSQL_URLS, &mysql)] {
+            let urls: Vec<String> = servers.iter().flatten().map(MySql::url).collect();
+            cargo.env(name, urls.join(" "));
+        }
         run_tests(&mut cargo, tests)
     });
+}
+
+/// Two servers of a kind that share nothing.
+fn pair(steps: &mut Steps, step: &str, cache: &Path, kind: Kind) -> Option<[MySql; 2]> {
+    let start = || Ok([MySql::start(cache, kind, 1)?, MySql::start(cache, kind, 2)?]);
+    server(steps, step, "both", start, |servers| servers[0].id())
 }
 
 /// Starts a server as a step of its own. Without the tools for it the step, and each test that needs it, is skipped.

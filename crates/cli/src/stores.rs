@@ -1,13 +1,14 @@
 //! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
 
-use crate::credentials::{passphrase_of, with_identities};
+use crate::credentials::{passphrase_of, protect_memory, with_identities};
 use crate::error::CliError;
 use crate::values::shown;
 use async_trait::async_trait;
 use keepfast_columnar::{ColumnarStore, Options};
-use keepfast_config::{Config, SCHEMES, StoreConfig, is_store_url, scheme};
+use keepfast_config::{Config, ConfigError, SCHEMES, StoreConfig, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
 use keepfast_keys::Credentials;
+use keepfast_mysql::{MySqlStore, Options as MySqlOptions, ShardedTable};
 use keepfast_objects::open_target;
 use keepfast_store::Store;
 use keepfast_vault::VaultError;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 /// What one store may use of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,35 @@ impl Stores {
                 }
             }
         }
+    }
+
+    /// MySQL and MariaDB servers; none where the store is of another kind.
+    fn mysql(&self, spec: &StoreSpec) -> Result<Option<MySqlStore>, EngineError> {
+        let ours = |url: &String| matches!(scheme(url), Some("mysql" | "mariadb"));
+        let mut options = MySqlOptions { sessions: self.limits.threads.max(2), ..MySqlOptions::default() };
+        match spec {
+            StoreSpec::Url(url) if ours(url) => options.urls.push(url.clone()),
+            StoreSpec::Named(name) => match self.config.stores.get(name) {
+                Some(store) if store.url.all().iter().all(ours) => {
+                    options.urls = store.url.all().to_vec();
+                    let refused = |e: ConfigError| EngineError::Usage {
+                        what: format!("store '{name}'"),
+                        reason: e.to_string(),
+                    };
+                    options.password = store.password(name).map_err(refused)?.map(Zeroizing::new);
+                    let sharded = store.tables.iter().map(|(name, table)| {
+                        let key =
+                            table.key.iter().flat_map(|key| key.split(',')).map(|key| key.trim().to_owned());
+                        (name.clone(), ShardedTable { shards: table.shards.clone(), key: key.collect() })
+                    });
+                    options.tables = sharded.collect();
+                }
+                _ => return Ok(None),
+            },
+            _ => return Ok(None),
+        }
+        protect_memory();
+        Ok(Some(MySqlStore::new(&options)?))
     }
 
     fn at(&self, location: &str, own: Credentials, keys: Keys) -> Result<ColumnarStore, EngineError> {
@@ -126,7 +157,10 @@ impl StoreResolver for Stores {
         if let Some(store) = open.get(spec) {
             return Ok(store.clone());
         }
-        let store: Arc<dyn Store> = Arc::new(self.columnar_with(spec, Keys::AsConfigured)?);
+        let store: Arc<dyn Store> = match self.mysql(spec)? {
+            Some(store) => Arc::new(store),
+            None => Arc::new(self.columnar_with(spec, Keys::AsConfigured)?),
+        };
         open.insert(spec.clone(), store.clone());
         Ok(store)
     }
@@ -142,7 +176,9 @@ fn not_in_this_version(what: &str, url: &str) -> EngineError {
         reason: match scheme(url) {
             Some("columnar") => "sharded tables are not in this version of Keepfast".into(),
             Some(kind) if SCHEMES.contains(&kind) => {
-                format!("stores of kind {kind} are not in this version of Keepfast; columnar:///path is")
+                format!(
+                    "stores of kind {kind} are not in this version of Keepfast; columnar:///path and mysql://user@host are"
+                )
             }
             _ => "a store's URL has the form columnar:///path".into(),
         },
@@ -156,14 +192,14 @@ mod tests {
     #[tokio::test]
     async fn stores_of_later_versions_say_so_and_show_no_password() {
         let config =
-            Config::parse("[stores.shop]\nurl = \"mysql://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
+            Config::parse("[stores.shop]\nurl = \"phoenix://u:geheim@h\"\n", Path::new("c.toml")).unwrap();
         let stores = Stores::new(
             Path::new("unused"),
             config,
             Limits { threads: 1, memory: 1 << 20 },
             Credentials::none(),
         );
-        for spec in [StoreSpec::Named("shop".into()), StoreSpec::Url("mysql://u:geheim@h/d".into())] {
+        for spec in [StoreSpec::Named("shop".into()), StoreSpec::Url("phoenix://u:geheim@h/d".into())] {
             let error = stores.open(&spec).await.unwrap_err().to_string();
             assert!(error.contains("not in this version") && !error.contains("geheim"), "{error}");
         }

@@ -9,6 +9,7 @@ mod interrupt;
 mod killed;
 #[cfg(target_os = "linux")]
 mod memory;
+mod mysql;
 mod pages;
 mod planted;
 mod real_input;

@@ -1,0 +1,27 @@
+//! MySQL and MariaDB as a store: tables that are spread over databases and servers, read at one moment.
+//!
+//! Read [`store`](MySqlStore) first, then `barrier` for how all servers are read at one moment, and `decode` for how rows become
+//! columns.
+
+mod address;
+mod barrier;
+mod catalog;
+mod connection;
+mod cut;
+mod decode;
+mod definition;
+mod encode;
+mod error;
+mod load;
+mod names;
+mod plan;
+mod pool;
+mod scan;
+mod store;
+#[doc(hidden)]
+pub mod testing;
+mod topology;
+mod types;
+mod wire;
+
+pub use store::{MySqlStore, Options, ShardedTable};

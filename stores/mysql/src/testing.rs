@@ -1,0 +1,31 @@
+//! Statements for tests of this crate.
+
+use crate::address::Address;
+use crate::connection::Connection;
+
+/// Runs statements on the server of a URL, one after the other.
+///
+/// # Errors
+/// The first one that the server refuses, with its words.
+pub async fn run(url: &str, statements: &[&str]) -> Result<(), String> {
+    let located = Address::parse(url).map_err(|e| e.to_string())?;
+    let password = located.password.unwrap_or_default();
+    let mut connection = Connection::open(&located.address, &password).await.map_err(|e| e.to_string())?;
+    for sql in statements {
+        connection.run(sql).await.map_err(|e| format!("{e}: {sql}"))?;
+    }
+    Ok(())
+}
+
+/// The rows of a statement as text.
+///
+/// # Errors
+/// As [`run`].
+pub async fn rows(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, String> {
+    let located = Address::parse(url).map_err(|e| e.to_string())?;
+    let password = located.password.unwrap_or_default();
+    let mut connection = Connection::open(&located.address, &password).await.map_err(|e| e.to_string())?;
+    let rows = connection.rows(sql).await.map_err(|e| format!("{e}: {sql}"))?;
+    let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
+    Ok(rows.into_iter().map(|row| row.into_iter().map(|v| v.map(text)).collect()).collect())
+}

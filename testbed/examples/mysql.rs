@@ -1,0 +1,32 @@
+//! Starts MariaDB and MySQL servers and prints how to reach them, until standard input ends.
+//!
+//!     cargo run --release -p keepfast-testbed --example mysql -- FOLDER [mariadb|mysql]…
+
+#![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
+
+use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MySql};
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(folder) = arguments.next().map(PathBuf::from) else {
+        eprintln!("name a folder for what is fetched once");
+        return ExitCode::from(2);
+    };
+    let mut servers = vec![];
+    for (id, name) in (1..).zip(arguments) {
+        let kind = if name == "mysql" { Kind::MySql } else { Kind::MariaDb };
+        match MySql::start(&folder, kind, id) {
+            Ok(server) => servers.push(server),
+            Err(missing) => eprintln!("{missing}"),
+        }
+    }
+    for (kind, name) in [(Kind::MariaDb, MARIADB_URLS), (Kind::MySql, MYSQL_URLS)] {
+        let urls: Vec<String> = servers.iter().filter(|s| s.kind() == kind).map(MySql::url).collect();
+        println!("export {name}='{}'", urls.join(" "));
+    }
+    let _ = std::io::stdin().read_to_end(&mut vec![]);
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,223 @@
+//! MariaDB and MySQL servers from Debian's packages: several at once, each in a private folder on a port of its own.
+
+use crate::Missing;
+use crate::debian::Debian;
+use crate::process::{Server, free_port, full, private_folder, random_word};
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// MariaDB, of Debian's stable suite.
+    MariaDb,
+    /// Oracle's MySQL, of Debian's unstable suite, which alone has it.
+    MySql,
+}
+
+/// The user that may do everything.
+pub const ADMIN: &str = "admin";
+
+/// URLs of MariaDB servers, a space between them.
+pub const MARIADB_URLS: &str = "KEEPFAST_TEST_MARIADB";
+/// URLs of MySQL servers, a space between them.
+pub const MYSQL_URLS: &str = "KEEPFAST_TEST_MYSQL";
+
+/// A running server; it stops when this is dropped.
+#[derive(Debug)]
+pub struct MySql {
+    server: Server,
+    kind: Kind,
+    port: u16,
+    socket: PathBuf,
+    password: String,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "mariadb",
+            Self::MySql => "mysql",
+        }
+    }
+
+    fn unpack(self, cache: &Path) -> Result<Debian, Missing> {
+        match self {
+            Self::MariaDb => Debian::unpack(
+                cache,
+                "bookworm",
+                self.name(),
+                &["mariadb-server-core", "mariadb-client-core"],
+            ),
+            Self::MySql => {
+                Debian::unpack(cache, "sid", self.name(), &["mysql-server-core", "mysql-client-core"])
+            }
+        }
+    }
+
+    /// The server, on data in a folder.
+    fn command(self, debian: &Debian, data: &Path) -> Command {
+        let mut command = debian.command(match self {
+            Self::MariaDb => "usr/sbin/mariadbd",
+            Self::MySql => "usr/sbin/mysqld",
+        });
+        let option = |name: &str, path: PathBuf| {
+            let mut option = OsString::from(format!("--{name}="));
+            option.push(path);
+            option
+        };
+        let shared = debian.path("usr/share/mysql");
+        command.arg("--no-defaults");
+        command.arg(option("basedir", debian.path("usr"))).arg(option("datadir", data.to_owned()));
+        command
+            .arg(option("character-sets-dir", shared.join("charsets")))
+            .arg(option("lc-messages-dir", shared));
+        command.arg(option("plugin-dir", debian.path("usr/lib/mysql/plugin")));
+        // A server refuses to run as root unless it is told so.
+        command.args(["--user=root", "--secure-file-priv="]);
+        command
+    }
+
+    /// An empty data folder with its system tables, made once.
+    fn data(self, debian: &Debian, cache: &Path) -> Result<PathBuf, Missing> {
+        let data = cache.join(format!("{}-data", self.name()));
+        if data.is_dir() {
+            return Ok(data);
+        }
+        let failed =
+            |why: String| Missing::Failed(format!("{} cannot make its system tables: {why}", self.name()));
+        let unfinished = private_folder(cache, "data")?;
+        let log = unfinished.with_extension("log");
+        let mut command = self.command(debian, &unfinished);
+        match self {
+            Self::MySql => command.arg("--initialize-insecure").stdin(Stdio::null()),
+            Self::MariaDb => {
+                let mut sql = "create database mysql;\nuse mysql;\nset @auth_root_socket=null;\n".to_owned();
+                for part in ["system_tables", "performance_tables", "system_tables_data", "sys_schema"] {
+                    let path = debian.path("usr/share/mysql").join(format!("mysql_{part}.sql"));
+                    sql += &std::fs::read_to_string(&path)
+                        .map_err(|e| failed(format!("{}: {e}", path.display())))?;
+                }
+                let script = unfinished.with_extension("sql");
+                std::fs::write(&script, sql).map_err(|e| failed(e.to_string()))?;
+                let script = File::open(&script).map_err(|e| failed(e.to_string()))?;
+                command.arg("--bootstrap").stdin(script)
+            }
+        };
+        let said = File::create(&log)
+            .and_then(|log| Ok((log.try_clone()?, log)))
+            .map_err(|e| failed(e.to_string()))?;
+        let made = command.stdout(said.0).stderr(said.1).status();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        for left in ["log", "sql"] {
+            let _ = std::fs::remove_file(unfinished.with_extension(left));
+        }
+        if !made.as_ref().is_ok_and(|status| status.success()) {
+            let _ = std::fs::remove_dir_all(&unfinished);
+            let last: Vec<&str> = text.lines().rev().take(3).collect();
+            return Err(failed(format!("{made:?}: {}", last.join(" | "))));
+        }
+        let _ = std::fs::rename(&unfinished, &data);
+        let _ = std::fs::remove_dir_all(&unfinished);
+        Ok(data)
+    }
+}
+
+impl MySql {
+    /// Unpacks the server where it is not in `cache` yet, and starts one on empty data, with a row binlog and GTIDs.
+    ///
+    /// # Errors
+    /// [`Missing`] says why there is none.
+    pub fn start(cache: &Path, kind: Kind, server_id: u32) -> Result<Self, Missing> {
+        let cache = &full(cache)?;
+        std::fs::create_dir_all(cache).map_err(|e| Missing::Failed(format!("{}: {e}", cache.display())))?;
+        let debian = kind.unpack(cache)?;
+        let system = kind.data(&debian, cache)?;
+        let folder = private_folder(cache, &format!("{}-run", kind.name()))?;
+        let failed = |why: String| Missing::Failed(format!("{} does not start: {why}", kind.name()));
+        let data = folder.join("data");
+        copy(&system, &data).map_err(|e| failed(e.to_string()))?;
+        let (port, password, socket) = (free_port()?, random_word()?, folder.join("socket"));
+        let mut command = kind.command(&debian, &data);
+        command.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--local-infile=1"]);
+        command.arg(format!("--port={port}")).arg(format!("--server-id={server_id}"));
+        command.arg({
+            let mut option = OsString::from("--socket=");
+            option.push(&socket);
+            option
+        });
+        command.args(["--log-bin=binlog", "--binlog-format=ROW", "--innodb-flush-log-at-trx-commit=1"]);
+        command.args(["--sync-binlog=1", "--character-set-server=utf8mb4", "--max-allowed-packet=256M"]);
+        match kind {
+            Kind::MariaDb => {
+                command.args(["--gtid-strict-mode=1"]).arg(format!("--gtid-domain-id={server_id}"))
+            }
+            Kind::MySql => command.args(["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]),
+        };
+        // The first statements set the password; they come from a file that only we can read, not from an argument.
+        let first = folder.join("first.sql");
+        let sql = format!(
+            "create user {ADMIN}@localhost identified by '{password}';\n\
+             grant all on *.* to {ADMIN}@localhost with grant option;\n\
+             create user {ADMIN}@'127.0.0.1' identified by '{password}';\n\
+             grant all on *.* to {ADMIN}@'127.0.0.1' with grant option;\n\
+             drop user root@localhost;\n"
+        );
+        std::fs::write(&first, sql).map_err(|e| failed(e.to_string()))?;
+        command.arg({
+            let mut option = OsString::from("--init-file=");
+            option.push(&first);
+            option
+        });
+        command.current_dir(&folder);
+        let server = Server::start(command, folder, port)?;
+        Ok(Self { server, kind, port, socket, password })
+    }
+
+    /// Its URL, with user and password.
+    pub fn url(&self) -> String {
+        format!("mysql://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port)
+    }
+
+    /// Which server it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its port of the loopback address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The password of [`ADMIN`].
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+}
+
+/// Copies a folder with everything in it.
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
