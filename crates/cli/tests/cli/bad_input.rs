@@ -173,7 +173,7 @@ fn configuration_mistakes_are_named_with_their_line() {
 #[test]
 fn stores_of_later_versions_say_so_without_showing_a_password() {
     let folder = Folder::with_example();
-    folder.write("keepfast.toml", "[stores.shop]\nurl = \"mysql://me:geheim@10.0.0.1:3306\"\n");
+    folder.write("keepfast.toml", "[stores.shop]\nurl = \"phoenix://me:geheim@10.0.0.1:8765\"\n");
     let error = folder.fails(1, &["backup", "shop.db.orders", "--to", "b"]);
     assert!(error.contains("not in this version") && !error.contains("geheim"), "{error}");
     for url in ["mysql://me:geheim@h/db", "phoenix://h", "tablestore://h", "voltdb://h"] {
