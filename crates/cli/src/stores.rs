@@ -87,7 +87,8 @@ impl Stores {
                     let sharded = store.tables.iter().map(|(name, table)| {
                         let key =
                             table.key.iter().flat_map(|key| key.split(',')).map(|key| key.trim().to_owned());
-                        (name.clone(), ShardedTable { shards: table.shards.clone(), key: key.collect() })
+                        let (shards, shard_rule) = (table.shards.clone(), table.shard_rule.clone());
+                        (name.clone(), ShardedTable { shards, key: key.collect(), shard_rule })
                     });
                     options.tables = sharded.collect();
                 }

@@ -21,6 +21,8 @@ pub(crate) struct Address {
     pub trust: Option<Trust>,
     /// The database that names without one mean.
     pub database: Option<String>,
+    /// Whether what is written here stands in the server's binary log too.
+    pub binlog: bool,
 }
 
 /// An address, and the password where its URL has one.
@@ -31,7 +33,7 @@ pub(crate) struct Located {
 }
 
 impl Address {
-    /// Reads a URL. Options: `socket=PATH`, `tls=off`, `ca=FILE`.
+    /// Reads a URL. Options: `socket=PATH`, `tls=off`, `ca=FILE`, `binlog=off`.
     pub fn parse(text: &str) -> Result<Located, StoreError> {
         let refuse = |reason: &str| StoreError::Unsupported {
             store: "a MySQL store".into(),
@@ -60,11 +62,13 @@ impl Address {
             socket: None,
             trust: Some(if loopback { Trust::Loopback } else { Trust::System }),
             database: (!database.is_empty()).then_some(database),
+            binlog: true,
         };
         for (name, value) in url.query_pairs() {
             match (name.as_ref(), value.as_ref()) {
                 ("socket", path) => address.socket = Some(path.into()),
                 ("tls", "off") => address.trust = None,
+                ("binlog", "off") => address.binlog = false,
                 ("ca", path) => address.trust = Some(Trust::File(path.into())),
                 _ => return Err(refuse(&format!("it has no option '{name}' with this value"))),
             }
@@ -124,6 +128,7 @@ mod tests {
         assert_eq!(near.password.as_deref().map(String::as_str), Some("ge/heim"));
         assert!(!format!("{near:?} {}", near.address).contains("heim") || near.password.is_some());
         assert_eq!(near.address.to_string(), "mysql://bk@127.0.0.1:3306");
+        assert!(near.address.binlog && !Address::parse("mysql://bk@h?binlog=off").unwrap().address.binlog);
         assert_eq!(Address::parse("mysql://bk@h?tls=off").unwrap().address.trust, None);
         let file = Address::parse("mysql://bk@h?ca=/etc/ca.pem").unwrap().address.trust;
         assert_eq!(file, Some(Trust::File("/etc/ca.pem".into())));

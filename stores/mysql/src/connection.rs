@@ -27,6 +27,8 @@ pub(crate) type TextRow = Vec<Option<Vec<u8>>>;
 #[derive(Debug)]
 pub(crate) struct Connection {
     channel: Channel,
+    /// An exchange is under way, or was cut off.
+    busy: bool,
 }
 
 /// A statement whose rows are on their way, in the binary form.
@@ -75,12 +77,24 @@ impl Connection {
         )
         .await?;
         channel.set_limit(ANSWER);
-        let mut connection = Self { channel };
+        let mut connection = Self { channel, busy: false };
         connection.run(SESSION).await?;
         Ok(connection)
     }
 
+    /// Whether the last exchange was brought to its end, of those that `run` and `rows` make.
+    pub fn is_idle(&self) -> bool {
+        !self.busy
+    }
+
+    /// Notes that an exchange is over: with an answer, or with a refusal.
+    fn over<T>(&mut self, result: Result<T, WireError>) -> Result<T, WireError> {
+        self.busy = !matches!(result, Ok(_) | Err(WireError::Refused { .. }));
+        result
+    }
+
     async fn send(&mut self, command: u8, body: &[u8]) -> Result<(), WireError> {
+        self.busy = true;
         self.channel.begin();
         let message = [&[command][..], body].concat();
         self.channel.write(&message).await
@@ -88,6 +102,11 @@ impl Connection {
 
     /// Runs a statement that gives no rows; says how many it changed.
     pub async fn run(&mut self, sql: &str) -> Result<u64, WireError> {
+        let done = self.run_once(sql).await;
+        self.over(done)
+    }
+
+    async fn run_once(&mut self, sql: &str) -> Result<u64, WireError> {
         self.send(0x03, sql.as_bytes()).await?;
         match reply::first(self.channel.read().await?)? {
             Reply::Done { rows, .. } => Ok(rows),
@@ -106,6 +125,11 @@ impl Connection {
 
     /// Runs a statement and reads its rows as text.
     pub async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, WireError> {
+        let read = self.rows_once(sql).await;
+        self.over(read)
+    }
+
+    async fn rows_once(&mut self, sql: &str) -> Result<Vec<TextRow>, WireError> {
         self.send(0x03, sql.as_bytes()).await?;
         let columns = match reply::first(self.channel.read().await?)? {
             Reply::Rows(columns) => columns,

@@ -1,35 +1,107 @@
 //! Statements that make tables: the server's own where there is one, with another name.
 
-use crate::names::quoted;
+use crate::names::{full, quoted};
 use keepfast_model::{Column, ColumnType, TableSchema};
+use serde::{Deserialize, Serialize};
 
-/// How a table is made: first without indexes that are better made after the rows, then these.
+/// How a table is made: first without indexes and foreign keys that are better made after the rows, then these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Definition {
     /// What stands behind the name in `CREATE TABLE name`.
     body: String,
     /// Indexes, as `ALTER TABLE` adds them.
     pub later: Vec<String>,
+    /// Foreign keys.
+    pub foreign: Vec<ForeignKey>,
+}
+
+/// A foreign key of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForeignKey {
+    pub name: String,
+    pub columns: Vec<String>,
+    /// The database of the table that it refers to; none is that of its own table.
+    pub database: Option<String>,
+    pub table: String,
+    /// Columns there.
+    pub refers: Vec<String>,
+    /// What happens with its rows when those are changed or deleted, in the server's words.
+    pub actions: String,
+}
+
+impl ForeignKey {
+    /// From a line of the server's own statement; none where the line is another one.
+    fn of_line(line: &str) -> Option<Self> {
+        let (name, rest) = name_at(line.strip_prefix("CONSTRAINT ")?)?;
+        let (columns, rest) = names_at(rest.strip_prefix(" FOREIGN KEY ")?)?;
+        let (first, rest) = name_at(rest.strip_prefix(" REFERENCES ")?)?;
+        let (database, table, rest) = match rest.strip_prefix('.') {
+            Some(rest) => name_at(rest).map(|(table, rest)| (Some(first), table, rest))?,
+            None => (None, first, rest),
+        };
+        let (refers, rest) = names_at(rest.strip_prefix(' ')?)?;
+        Some(Self { name, columns, database, table, refers, actions: rest.trim().to_owned() })
+    }
+
+    /// As `ALTER TABLE … ADD` takes it, with another name and another table that it refers to.
+    pub fn adding(&self, name: &str, database: &str, table: &str) -> String {
+        format!(
+            "CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}) {}",
+            quoted(name),
+            list(&self.columns),
+            full(database, table),
+            list(&self.refers),
+            self.actions
+        )
+    }
+
+    /// The foreign keys in a server's own statement.
+    pub fn all_of(statement: &str) -> Vec<Self> {
+        statement.lines().filter_map(|line| Self::of_line(line.trim().trim_end_matches(','))).collect()
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A name in backquotes, and what follows it.
+fn name_at(text: &str) -> Option<(String, &str)> {
+    let mut rest = text.strip_prefix('`')?;
+    let mut name = String::new();
+    loop {
+        let (part, after) = rest.split_once('`')?;
+        name.push_str(part);
+        match after.strip_prefix('`') {
+            Some(after) => {
+                name.push('`');
+                rest = after;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+/// Names in parentheses, and what follows them.
+fn names_at(text: &str) -> Option<(Vec<String>, &str)> {
+    let mut rest = text.strip_prefix('(')?;
+    let mut names = vec![];
+    loop {
+        let (name, after) = name_at(rest)?;
+        names.push(name);
+        match after.strip_prefix(')') {
+            Some(after) => return Some((names, after)),
+            None => rest = after.strip_prefix(',')?.trim_start(),
+        }
+    }
 }
 
 impl Definition {
     /// From the server's own statement; an error for what this version does not make again.
     pub fn of_statement(statement: &str) -> Result<Self, String> {
         let wrong = || "its statement is not of the form CREATE TABLE `name` (…)".to_owned();
-        let rest = statement.strip_prefix("CREATE TABLE `").ok_or_else(wrong)?;
-        let mut end = None;
-        let mut at = 0;
-        // A backquote in the name stands twice.
-        while let Some(next) = rest[at..].find('`') {
-            at += next + 1;
-            if rest[at..].starts_with('`') {
-                at += 1;
-            } else {
-                end = Some(at);
-                break;
-            }
-        }
-        let body = &rest[end.ok_or_else(wrong)?..];
+        let rest = statement.strip_prefix("CREATE TABLE ").ok_or_else(wrong)?;
+        let (_, body) = name_at(rest).ok_or_else(wrong)?;
         let mut lines: Vec<String> = body.lines().map(|line| line.trim_end_matches(',').to_owned()).collect();
         let close = lines.iter().position(|line| line.starts_with(')')).ok_or_else(wrong)?;
         if lines.first().map(|line| line.trim()) != Some("(") {
@@ -38,11 +110,12 @@ impl Definition {
         let tail = lines.split_off(close);
         let counted =
             lines.iter().find(|line| line.contains(" AUTO_INCREMENT")).and_then(|line| name_in(line));
-        let (mut kept, mut later) = (vec![], vec![]);
+        let (mut kept, mut later, mut foreign) = (vec![], vec![], vec![]);
         for line in lines.drain(1..) {
             let part = line.trim();
-            if part.starts_with("CONSTRAINT ") && part.contains(" FOREIGN KEY ") {
-                return Err("it has foreign keys, which this version does not make again".into());
+            if let Some(key) = ForeignKey::of_line(part) {
+                foreign.push(key);
+                continue;
             }
             // A column that counts must be the first of an index from the beginning.
             let counts = counted.is_some()
@@ -54,7 +127,7 @@ impl Definition {
                 None => kept.push(part.to_owned()),
             }
         }
-        Ok(Self { body: format!("({}\n{}", kept.join(",\n"), tail.join("\n")), later })
+        Ok(Self { body: format!("({}\n{}", kept.join(",\n"), tail.join("\n")), later, foreign })
     }
 
     /// For a table that came from elsewhere.
@@ -74,7 +147,7 @@ impl Definition {
         }
         let body =
             format!("({}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin", parts.join(", "));
-        Self { body, later: vec![] }
+        Self { body, later: vec![], foreign: vec![] }
     }
 
     /// The statement for a table of this full name.
@@ -84,9 +157,8 @@ impl Definition {
 }
 
 /// The first name in backquotes.
-fn name_in(text: &str) -> Option<String> {
-    let rest = &text[text.find('`')? + 1..];
-    Some(rest[..rest.find('`')?].to_owned())
+pub(crate) fn name_in(text: &str) -> Option<String> {
+    name_at(&text[text.find('`')?..]).map(|(name, _)| name)
 }
 
 /// Characters that a text may have in a key.
@@ -140,8 +212,16 @@ mod tests {
         for wrong in ["CREATE VIEW v", "CREATE TABLE `a", "CREATE TABLE `a` (\n  `b` int"] {
             assert!(Definition::of_statement(wrong).is_err(), "{wrong}");
         }
-        let foreign = "CREATE TABLE `a` (\n  `b` int,\n  CONSTRAINT `f` FOREIGN KEY (`b`) REFERENCES `c` (`d`)\n) ENGINE=InnoDB";
-        assert!(Definition::of_statement(foreign).unwrap_err().contains("foreign keys"));
+        let foreign = "CREATE TABLE `a` (\n  `b` int,\n  CONSTRAINT `f` FOREIGN KEY (`b`, `b``2`) REFERENCES `o`.`c` (`d`, `e`) \
+            ON DELETE CASCADE,\n  CONSTRAINT `g` FOREIGN KEY (`b`) REFERENCES `a` (`b`)\n) ENGINE=InnoDB";
+        let made = Definition::of_statement(foreign).unwrap();
+        assert!(!made.create("`x`").contains("FOREIGN"), "{made:?}");
+        assert_eq!(made.foreign, ForeignKey::all_of(foreign));
+        assert_eq!(made.foreign[1].database, None);
+        assert_eq!(
+            made.foreign[0].adding("n", "p", "q"),
+            "CONSTRAINT `n` FOREIGN KEY (`b`, `b``2`) REFERENCES `p`.`q` (`d`, `e`) ON DELETE CASCADE"
+        );
     }
 
     #[test]

@@ -68,11 +68,17 @@ impl Encoder {
         }
     }
 
-    /// Appends the rows of a physical batch.
-    pub fn write(&self, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Refused> {
+    /// Appends each row of a physical batch to one of the files; `routes` says to which, none means the first.
+    pub fn write(
+        &self,
+        batch: &RecordBatch,
+        routes: Option<&[u32]>,
+        files: &mut [Vec<u8>],
+    ) -> Result<(), Refused> {
         let exact = batch.schema().index_of(hidden::EXACT).ok().map(|at| batch.column(at).clone());
         for row in 0..batch.num_rows() {
             let exact = exact_of(exact.as_ref(), row)?;
+            let out = &mut files[routes.map_or(0, |routes| routes[row] as usize)];
             for (n, (at, form)) in self.columns.iter().enumerate() {
                 if n > 0 {
                     out.push(b'\t');

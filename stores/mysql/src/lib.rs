@@ -16,6 +16,7 @@ mod load;
 mod names;
 mod plan;
 mod pool;
+mod rule;
 mod scan;
 mod store;
 #[doc(hidden)]

@@ -6,13 +6,14 @@ use crate::connection::Connection;
 use crate::cut::MySqlCut;
 use crate::error::failed;
 use crate::load::{self, MySqlLoad};
+use crate::rule::Rule;
 use crate::topology::{Physical, expand};
 use async_trait::async_trait;
 use keepfast_model::point::Dependent;
 use keepfast_model::{ByteCount, ShardId, TableName, TableSchema};
 use keepfast_store::{
     Capabilities, CutKind, CutOptions, Load, LoadOptions, OpenCut, PublishKind, Result, Store, StoreError,
-    TableInfo, UndoToken,
+    TableInfo, UndoToken, UnfinishedLoad,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,6 +43,8 @@ pub struct ShardedTable {
     pub shards: String,
     /// Its key's columns, where the shards' own key is another one.
     pub key: Vec<String>,
+    /// SQL whose number says which shard a row belongs to, such as `user_id % 128`; restores into several shards need it.
+    pub shard_rule: Option<String>,
 }
 
 impl fmt::Debug for Options {
@@ -73,6 +76,7 @@ impl fmt::Debug for Server {
 pub(crate) struct Shared {
     pub servers: Vec<Server>,
     pub tables: BTreeMap<String, (Vec<Physical>, Vec<String>)>,
+    pub rules: BTreeMap<String, Rule>,
     pub sessions: usize,
 }
 
@@ -98,6 +102,27 @@ impl Server {
         let opened = Connection::open(&self.address, &self.password).await;
         opened.map_err(|e| failed("connect", &self.address, e))
     }
+
+    /// A connection that writes: into the binary log only where the address does not forbid it.
+    pub async fn connect_to_write(&self) -> Result<Connection> {
+        let mut connection = self.connect().await?;
+        if !self.address.binlog {
+            let off = connection.run("SET SESSION sql_log_bin = 0").await;
+            off.map_err(|e| failed("keep what is written out of the binary log (binlog=off)", &self.address, e))?;
+        }
+        // One that waits for others to load must not be closed meanwhile.
+        let waits = connection.run("SET SESSION wait_timeout = 2147483").await;
+        waits.map_err(|e| failed("connect", &self.address, e))?;
+        Ok(connection)
+    }
+
+    /// Where it is, whoever enters it: what journals and undo tokens call it.
+    pub fn name(&self) -> String {
+        match &self.address.socket {
+            Some(path) => path.display().to_string(),
+            None => format!("{}:{}", self.address.host, self.address.port),
+        }
+    }
 }
 
 impl MySqlStore {
@@ -112,16 +137,23 @@ impl MySqlStore {
             let password = located.password.or_else(|| options.password.clone()).unwrap_or_default();
             servers.push(Server { address: located.address, password });
         }
-        let mut tables = BTreeMap::new();
+        let (mut tables, mut rules) = (BTreeMap::new(), BTreeMap::new());
         for (name, sharded) in &options.tables {
             let shards = expand(&sharded.shards).map_err(|reason| StoreError::Unsupported {
                 store: "a MySQL store".into(),
                 what: format!("have table '{name}' with the shards '{}': {reason}", sharded.shards),
             })?;
+            if let Some(rule) = &sharded.shard_rule {
+                let rule = Rule::parse(rule, shards.len()).map_err(|reason| StoreError::Unsupported {
+                    store: "a MySQL store".into(),
+                    what: format!("have table '{name}': {reason}"),
+                })?;
+                rules.insert(name.clone(), rule);
+            }
             tables.insert(name.clone(), (shards, sharded.key.clone()));
         }
         let sessions = options.sessions.max(1);
-        Ok(Self { shared: Arc::new(Shared { servers, tables, sessions }) })
+        Ok(Self { shared: Arc::new(Shared { servers, tables, rules, sessions }) })
     }
 }
 
@@ -138,12 +170,29 @@ impl Shared {
         }
     }
 
+    /// The place of a server among these by its [`Server::name`].
+    pub fn server_named(&self, name: &str) -> Result<usize> {
+        let found = self.servers.iter().position(|server| server.name() == name);
+        found.ok_or_else(|| self.unsupported(format!("reach the server {name}: it is not declared any more")))
+    }
+
+    /// The shards of a declared table and its key; also of one that a restore replaced or an undo put aside, under that name.
+    fn declared(&self, table: &str) -> Option<(Vec<Physical>, &[String])> {
+        if let Some((shards, key)) = self.tables.get(table) {
+            return Some((shards.clone(), key));
+        }
+        let at = table.find("__replaced_").or_else(|| table.find("__undone_"))?;
+        let (shards, key) = self.tables.get(&table[..at])?;
+        let kept = shards.iter().map(|(database, name)| (database.clone(), load::behind(name, &table[at..])));
+        Some((kept.collect(), key))
+    }
+
     /// Finds a table's shards and checks that they agree. `connections` has one for each server.
     pub async fn resolve(&self, table: &TableName, connections: &mut [Connection]) -> Result<Logical> {
-        let declared = self.tables.get(&table.table);
+        let declared = self.declared(&table.table);
         let mut shards = vec![];
         let mut missing = BTreeSet::new();
-        let wanted: Vec<Option<&Physical>> = match declared {
+        let wanted: Vec<Option<&Physical>> = match &declared {
             Some((shards, _)) => shards.iter().map(Some).collect(),
             None => vec![None],
         };
@@ -184,7 +233,7 @@ impl Shared {
                 names.join(", ")
             )));
         }
-        self.agree(table, shards, declared.map_or(&[][..], |(_, key)| key))
+        self.agree(table, shards, declared.as_ref().map_or(&[][..], |(_, key)| key))
     }
 
     pub fn shard(&self, server: usize, table: PhysicalTable) -> Shard {
@@ -281,7 +330,10 @@ impl Store for MySqlStore {
             changes: false,
             source_proof: true,
             key_order: false,
-            publish: Some(PublishKind::Atomic),
+            publish: Some(match self.shared.servers.len() {
+                1 => PublishKind::Atomic,
+                _ => PublishKind::Journaled,
+            }),
             merge: false,
             segments: false,
         }
@@ -289,19 +341,25 @@ impl Store for MySqlStore {
 
     async fn list_tables(&self, database: Option<&str>) -> Result<Vec<TableName>> {
         let mut connections = self.shared.connect().await?;
-        let shards: BTreeSet<&Physical> =
-            self.shared.tables.values().flat_map(|(shards, _)| shards).collect();
+        let declared = self.shared.tables.iter();
+        let shards: BTreeMap<&Physical, &String> =
+            declared.flat_map(|(name, (shards, _))| shards.iter().map(move |shard| (shard, name))).collect();
         let mut names = BTreeSet::new();
         for (server, connection) in self.shared.servers.iter().zip(&mut connections) {
             let found = catalog::tables(connection, database).await;
             for place in found.map_err(|e| failed("list the tables", &server.address, e))? {
-                if !shards.contains(&place) {
-                    names.insert(TableName { store: None, database: place.0, table: place.1 });
+                match shards.get(&place) {
+                    None if place.1.starts_with(load::PREFIX) => {}
+                    None => {
+                        names.insert(TableName { store: None, database: place.0, table: place.1 });
+                    }
+                    // A declared table is there when one of its shards is; reading it names those that are missing.
+                    Some(name) if database.is_none() => {
+                        names.insert(TableName::bare(*name));
+                    }
+                    Some(_) => {}
                 }
             }
-        }
-        if database.is_none() {
-            names.extend(self.shared.tables.keys().map(TableName::bare));
         }
         Ok(names.into_iter().collect())
     }
@@ -333,8 +391,12 @@ impl Store for MySqlStore {
         Ok(Arc::new(MySqlLoad::begin(self.shared.clone(), options).await?))
     }
 
-    async fn attach_load(&self, _: &serde_json::Value) -> Result<Arc<dyn Load>> {
-        Err(self.shared.unsupported("go on with a load of another process".into()))
+    async fn attach_load(&self, token: &serde_json::Value) -> Result<Arc<dyn Load>> {
+        Ok(Arc::new(MySqlLoad::attach(self.shared.clone(), token).await?))
+    }
+
+    async fn unfinished_loads(&self) -> Result<Vec<UnfinishedLoad>> {
+        load::unfinished(&self.shared).await
     }
 
     async fn undo(&self, token: &UndoToken) -> Result<()> {

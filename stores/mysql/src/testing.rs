@@ -29,3 +29,27 @@ pub async fn rows(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, Stri
     let text = |value: Vec<u8>| String::from_utf8_lossy(&value).into_owned();
     Ok(rows.into_iter().map(|row| row.into_iter().map(|v| v.map(text)).collect()).collect())
 }
+
+/// A session that stays open between its statements.
+#[derive(Debug)]
+pub struct Session(Connection);
+
+impl Session {
+    /// Connects to the server of a URL.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub async fn open(url: &str) -> Result<Self, String> {
+        let located = Address::parse(url).map_err(|e| e.to_string())?;
+        let password = located.password.unwrap_or_default();
+        Connection::open(&located.address, &password).await.map(Self).map_err(|e| e.to_string())
+    }
+
+    /// Runs one statement.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub async fn run(&mut self, sql: &str) -> Result<(), String> {
+        self.0.run(sql).await.map(drop).map_err(|e| format!("{e}: {sql}"))
+    }
+}

@@ -1,19 +1,9 @@
 //! What is loaded is what was read, to the last bit, and visible in one step.
 
 use crate::common::*;
-use futures::StreamExt;
-use futures::stream;
-use keepfast_model::{Digest, RowHasher, RunId, TableName};
-use keepfast_store::Load;
-use keepfast_store::load::LoadTable;
-use keepfast_store::{CutOptions, LoadMode, LoadOptions, OpenCut, Store, StoreError};
+use keepfast_model::TableName;
+use keepfast_store::{CutOptions, Load, LoadMode, OpenCut, Store, StoreError};
 use std::sync::Arc;
-
-async fn digest(cut: &dyn OpenCut, table: &TableName) -> Digest {
-    let hasher = RowHasher::new(&cut.table(table).await.unwrap().schema);
-    let (batches, _) = read(cut, table, 1).await;
-    batches.iter().fold(Digest::default(), |sum, batch| sum.merge(hasher.digest(batch).unwrap()))
-}
 
 /// Begins to load a table as it is at a cut under another name, and loads all of it.
 async fn loaded(
@@ -23,19 +13,8 @@ async fn loaded(
     to: &TableName,
     mode: LoadMode,
 ) -> Result<Arc<dyn Load>, StoreError> {
-    let at = cut.table(from).await.unwrap();
-    let table = LoadTable {
-        target: to.clone(),
-        schema: at.schema,
-        dependents: at.dependents,
-        mode,
-        segment_rows: None,
-        replaced_tag: "7".into(),
-    };
-    let load = store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: vec![table] }).await?;
-    let (batches, _) = read(cut, from, 1).await;
-    let part = load.write_part(to, 0, stream::iter(batches.into_iter().map(Ok)).boxed()).await?;
-    load.finish(vec![(to.clone(), vec![part])]).await?;
+    let load = begin(store, cut, &[(from, to)], mode).await?;
+    fill(load.as_ref(), cut, &[(from, to)], 1).await?;
     Ok(load)
 }
 
@@ -102,7 +81,10 @@ async fn a_replaced_table_is_kept_and_comes_back_by_undo_and_an_abandoned_load_l
         store.undo(&published.undo).await.unwrap();
         assert_eq!(value(url, &sql(texts)).await.unwrap(), "changed,changed");
         assert!(matches!(store.undo(&published.undo).await, Err(StoreError::Conflict { .. })));
-        assert_eq!(store.list_tables(Some(&database)).await.unwrap(), std::slice::from_ref(&table));
+        // What was published may have been written to since: it is kept too.
+        let undone = named(&database, "t__undone_7_1");
+        assert_eq!(value(url, &sql(&texts.replace("D.t", "D.t__undone_7_1"))).await.unwrap(), "a,b");
+        assert_eq!(store.list_tables(Some(&database)).await.unwrap(), [table.clone(), undone.clone()]);
         // A load that nobody holds is swept; one that is held is not.
         let held = loaded(&store, cut.as_ref(), &table, &table, LoadMode::Replace).await.unwrap();
         assert!(store.sweep().await.unwrap().iter().all(|name| !name.starts_with(&database)));
@@ -116,6 +98,7 @@ async fn a_replaced_table_is_kept_and_comes_back_by_undo_and_an_abandoned_load_l
             tokio::task::yield_now().await;
         }
         assert!(swept.iter().any(|name| name.starts_with(&database)), "{swept:?}");
-        assert_eq!(store.list_tables(Some(&database)).await.unwrap(), [table]);
+        assert_eq!(store.list_tables(Some(&database)).await.unwrap(), [table, undone]);
+        assert_eq!(strays(&urls[..1], &database).await, [""; 0]);
     }
 }

@@ -1,5 +1,8 @@
 //! Tests on real servers: MariaDB and MySQL, two of each.
 
 mod common;
+mod faults;
+mod foreign_keys;
 mod loading;
 mod reading;
+mod resharding;

@@ -1,10 +1,14 @@
 //! Servers, and statements for them by a client of their own kind.
 
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
-use keepfast_model::TableName;
+use futures::{StreamExt, TryStreamExt, stream};
+use keepfast_model::{Digest, RowHasher, RunId, TableName};
 use keepfast_mysql::{MySqlStore, Options};
-use keepfast_store::{OpenCut, PlanOptions, ScanOptions};
+use keepfast_store::load::LoadTable;
+use keepfast_store::{
+    CutOptions, Load, LoadMode, LoadOptions, OpenCut, PlanOptions, Published, ScanOptions, Store, StoreError,
+};
+use std::sync::Arc;
 use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,7 +34,7 @@ pub fn fresh(name: &str) -> String {
 
 /// The store of these servers.
 pub fn store(urls: &[String], tables: &[(&str, &str)]) -> MySqlStore {
-    let sharded = |shards: &str| keepfast_mysql::ShardedTable { shards: shards.to_owned(), key: vec![] };
+    let sharded = |shards: &str| keepfast_mysql::ShardedTable { shards: shards.to_owned(), ..Default::default() };
     MySqlStore::new(&Options {
         urls: urls.to_vec(),
         tables: tables.iter().map(|(name, shards)| ((*name).to_owned(), sharded(shards))).collect(),
@@ -91,4 +95,116 @@ pub async fn read(cut: &dyn OpenCut, table: &TableName, partitions: u32) -> (Vec
 
 pub fn named(database: &str, table: &str) -> TableName {
     TableName { store: None, database: database.to_owned(), table: table.to_owned() }
+}
+
+/// The store of these servers with one table that has shards and a rule.
+pub fn sharded(urls: &[String], name: &str, shards: &str, rule: Option<&str>) -> MySqlStore {
+    let table = keepfast_mysql::ShardedTable {
+        shards: shards.to_owned(),
+        shard_rule: rule.map(str::to_owned),
+        ..Default::default()
+    };
+    MySqlStore::new(&Options {
+        urls: urls.to_vec(),
+        tables: [(name.to_owned(), table)].into(),
+        sessions: 2,
+        ..Options::default()
+    })
+    .unwrap()
+}
+
+/// The digest of a table at a cut.
+pub async fn digest(cut: &dyn OpenCut, table: &TableName) -> Digest {
+    let hasher = RowHasher::new(&cut.table(table).await.unwrap().schema);
+    let (batches, _) = read(cut, table, 1).await;
+    batches.iter().fold(Digest::default(), |sum, batch| sum.merge(hasher.digest(batch).unwrap()))
+}
+
+/// A cut of tables now.
+pub async fn cut_of(store: &dyn Store, tables: &[TableName]) -> Arc<dyn OpenCut> {
+    store.open_cut(tables, &CutOptions { allow_fuzzy: true }).await.unwrap()
+}
+
+/// The digest of a table now.
+pub async fn digest_now(store: &dyn Store, table: &TableName) -> Digest {
+    let cut = cut_of(store, std::slice::from_ref(table)).await;
+    let found = digest(cut.as_ref(), table).await;
+    cut.release().await.unwrap();
+    found
+}
+
+/// Begins to load tables as they are at a cut, each under a name.
+pub async fn begin(
+    store: &dyn Store,
+    cut: &dyn OpenCut,
+    tables: &[(&TableName, &TableName)],
+    mode: LoadMode,
+) -> Result<Arc<dyn Load>, StoreError> {
+    let mut all = vec![];
+    for (from, to) in tables {
+        let at = cut.table(from).await.unwrap();
+        all.push(LoadTable {
+            target: (*to).clone(),
+            schema: at.schema,
+            dependents: at.dependents,
+            mode,
+            segment_rows: None,
+            replaced_tag: "7".into(),
+        });
+    }
+    store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: all }).await
+}
+
+/// Loads all rows in so many parts of each table, and finishes.
+pub async fn fill(
+    load: &dyn Load,
+    cut: &dyn OpenCut,
+    tables: &[(&TableName, &TableName)],
+    parts: usize,
+) -> Result<(), StoreError> {
+    let mut all = vec![];
+    for (from, to) in tables {
+        let (batches, _) = read(cut, from, 1).await;
+        let whole = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+        let size = whole.num_rows().div_ceil(parts);
+        let mut written = vec![];
+        for part in 0..parts {
+            let from = (part * size).min(whole.num_rows());
+            let rows = whole.slice(from, size.min(whole.num_rows() - from));
+            written.push(load.write_part(to, part as u32, stream::iter([Ok(rows)]).boxed()).await?);
+        }
+        all.push(((*to).clone(), written));
+    }
+    load.finish(all).await
+}
+
+/// Brings a table of one store into another, compares what is read back before it is visible, and publishes it.
+pub async fn restored(
+    (from_store, from): (&dyn Store, &TableName),
+    (to_store, to): (&dyn Store, &TableName),
+    mode: LoadMode,
+) -> Published {
+    let cut = cut_of(from_store, std::slice::from_ref(from)).await;
+    let load = begin(to_store, cut.as_ref(), &[(from, to)], mode).await.unwrap();
+    fill(load.as_ref(), cut.as_ref(), &[(from, to)], 3).await.unwrap();
+    let beside = load.open_cut().await.unwrap();
+    assert_eq!(digest(beside.as_ref(), to).await, digest(cut.as_ref(), from).await);
+    beside.release().await.unwrap();
+    let published = load.publish().await.unwrap();
+    cut.release().await.unwrap();
+    published
+}
+
+/// Names of unpublished tables and journals in databases whose names begin so.
+pub async fn strays(urls: &[String], databases: &str) -> Vec<String> {
+    let mut all = vec![];
+    for url in urls {
+        let sql = format!(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema LIKE '{databases}%' \
+             AND table_name LIKE '\\_\\_keepfast%'"
+        );
+        let rows = keepfast_mysql::testing::rows(url, &sql).await.unwrap();
+        all.extend(rows.into_iter().filter_map(|mut row| row.remove(0)));
+    }
+    all
 }

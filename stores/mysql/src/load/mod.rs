@@ -1,0 +1,680 @@
+//! Rows on their way back: into tables beside the visible ones, which one RENAME a server puts in their place.
+//!
+//! A running load holds a lock of its name on its servers; a sweep removes tables of loads whose lock is free. `send` writes rows,
+//! `swap` changes names, `journal` is what a later process finds, `sweep` what becomes of loads whose process died.
+
+mod controls;
+mod journal;
+mod place;
+mod publish;
+mod send;
+mod swap;
+mod sweep;
+
+use crate::catalog::{self, PhysicalTable};
+use crate::connection::Connection;
+use crate::cut::MySqlCut;
+use crate::definition::{Definition, name_in};
+use crate::names::{full, quoted, text};
+use crate::rule::{Router, Rule};
+use crate::store::{KIND, Logical, Shared};
+use crate::wire::WireError;
+use async_trait::async_trait;
+use controls::{Controls, PATIENCE};
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt};
+use journal::Journal;
+use keepfast_model::{Digest, TableName, TableSchema};
+use keepfast_store::load::LoadTable;
+use keepfast_store::{
+    BatchStream, Load, LoadMode, LoadOptions, LoadState, LoadedPart, OpenCut, Published, Result, StoreError,
+};
+use place::{Place, Standing, conflict};
+pub(crate) use place::behind;
+pub(crate) use publish::undo;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+pub(crate) use sweep::{sweep, unfinished};
+use tokio::sync::{Mutex, OnceCell};
+
+/// What names of unpublished tables begin with.
+pub(crate) const PREFIX: &str = "__keepfast_load_";
+
+/// A load of tables, over all servers that have a part of them.
+#[derive(Debug)]
+pub(crate) struct MySqlLoad {
+    run: String,
+    controls: Controls,
+    /// In the order of the request.
+    tables: Vec<Target>,
+    /// Where the journal of each server is; the first is the one that counts.
+    journals: Vec<(usize, Journal)>,
+    published: Mutex<Option<Published>>,
+}
+
+#[derive(Debug)]
+struct Target {
+    logical: TableName,
+    schema: TableSchema,
+    mode: LoadMode,
+    tag: String,
+    /// The server's own statement of where it came from.
+    statement: Option<String>,
+    definition: Definition,
+    rule: Option<String>,
+    router: Option<Router>,
+    places: Vec<Place>,
+    form: OnceCell<Form>,
+}
+
+/// How rows are given.
+#[derive(Debug)]
+struct Form {
+    /// Positions of the columns that a statement may set.
+    columns: Vec<usize>,
+    /// One for each physical table.
+    statements: Arc<Vec<String>>,
+}
+
+/// A load as its journal has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    tables: Vec<RecordTable>,
+    /// Servers and databases of the journals.
+    journals: Vec<(String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordTable {
+    logical: TableName,
+    schema: TableSchema,
+    mode: LoadMode,
+    tag: String,
+    statement: Option<String>,
+    rule: Option<String>,
+    /// Server, database, name, and name before the publication.
+    places: Vec<(String, String, String, String)>,
+}
+
+/// What finds a load again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Token {
+    run: String,
+    server: String,
+    database: String,
+}
+
+impl MySqlLoad {
+    pub async fn begin(shared: Arc<Shared>, options: LoadOptions) -> Result<Self> {
+        // A publication that a dead process left half done is finished before anything is decided by what stands there.
+        sweep::finish_publications(&shared).await?;
+        let run = short(&options.run.to_string());
+        let mut connections = shared.connect().await?;
+        let mut standing = Standing::look(&shared, &mut connections).await?;
+        let mut tables = vec![];
+        for (at, table) in options.tables.into_iter().enumerate() {
+            tables.push(Target::new(&shared, &mut connections, &mut standing, table, (&run, at)).await?);
+        }
+        check_foreign_keys(&shared, &mut connections, &mut standing, &tables).await?;
+        let mut journals: Vec<(usize, Journal)> = vec![];
+        for place in tables.iter().flat_map(|table| &table.places) {
+            if journals.iter().all(|(server, _)| *server != place.server) {
+                journals.push((place.server, Journal::of(&place.database, &run)));
+            }
+        }
+        let controls = Controls::new(shared.clone(), &run);
+        let load = Self { run, controls, tables, journals, published: Mutex::default() };
+        for (server, _) in &load.journals {
+            drop(load.controls.locked(*server, 0).await?);
+        }
+        for place in load.tables.iter().flat_map(|table| &table.places) {
+            if !standing.has_database(place.server, &place.database) {
+                let sql = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(&place.database));
+                let mut at = load.controls.plain(place.server).await?;
+                at.run(&sql).await.map_err(|e| load.controls.failed(&format!("run {sql}"), place.server, e))?;
+            }
+        }
+        if let Err(error) = load.make().await {
+            // The first error tells more than one that follows from it.
+            let _ = load.remove().await;
+            return Err(error);
+        }
+        Ok(load)
+    }
+
+    pub async fn attach(shared: Arc<Shared>, token: &serde_json::Value) -> Result<Self> {
+        let foreign = || shared.unsupported("go on with a load that is not its own".into());
+        let token: Token = serde_json::from_value(token.clone()).map_err(|_| foreign())?;
+        if token.run != short(&token.run) {
+            return Err(foreign());
+        }
+        let server = shared.server_named(&token.server)?;
+        let controls = Controls::new(shared.clone(), &token.run);
+        let journal = Journal::of(&token.database, &token.run);
+        let found = {
+            let mut at = controls.plain(server).await?;
+            let found = journal.get(&mut at, journal::LOAD).await;
+            found.map_err(|e| controls.failed("find a load", server, e))?
+        };
+        let found = found.ok_or_else(|| conflict(&journal.table, "the load was swept, abandoned or forgotten"))?;
+        let record: Record = serde_json::from_value(found).map_err(|_| foreign())?;
+        let tables = record.tables.into_iter().map(|table| Target::of_record(&shared, table));
+        let journals = record.journals.into_iter().map(|(server, database)| {
+            Ok((shared.server_named(&server)?, Journal::of(&database, &token.run)))
+        });
+        let (tables, journals) = (tables.collect::<Result<_>>()?, journals.collect::<Result<Vec<_>>>()?);
+        for (server, _) in &journals {
+            // Its process may live, and this one a worker of it.
+            let _ = controls.locked(*server, 0).await;
+        }
+        Ok(Self { run: token.run, controls, tables, journals, published: Mutex::default() })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.controls.shared
+    }
+
+    fn target(&self, table: &TableName) -> Result<(usize, &Target)> {
+        let found = self.tables.iter().enumerate().find(|(_, target)| target.logical == *table);
+        found.ok_or_else(|| StoreError::NoTable { table: table.to_string(), store: self.shared().to_string() })
+    }
+
+    fn journal(&self, server: usize) -> Result<Journal> {
+        let found = self.journals.iter().find(|(at, _)| *at == server).map(|(_, journal)| journal.clone());
+        found.ok_or_else(|| self.shared().unsupported("find the journal of a load".into()))
+    }
+
+    /// The journal that counts, and its server.
+    fn first(&self) -> Result<(usize, &Journal)> {
+        let found = self.journals.first().map(|(server, journal)| (*server, journal));
+        found.ok_or_else(|| self.shared().unsupported("load no tables".into()))
+    }
+
+    async fn record(&self, kind: &str) -> Result<Option<serde_json::Value>> {
+        let (server, journal) = self.first()?;
+        let mut at = self.controls.plain(server).await?;
+        journal.get(&mut at, kind).await.map_err(|e| self.controls.failed("read a load's journal", server, e))
+    }
+
+    /// Writes a record where it is not there yet.
+    async fn write_down(&self, kind: &str, name: &str, body: &serde_json::Value) -> Result<bool> {
+        let (server, journal) = self.first()?;
+        let mut at = self.controls.plain(server).await?;
+        let written = journal.put(&mut at, kind, name, body).await;
+        written.map_err(|e| self.controls.failed("write a load's journal", server, e))
+    }
+
+    /// Makes the journals, the first one first, and then the tables.
+    async fn make(&self) -> Result<()> {
+        for (server, journal) in &self.journals {
+            let fail = |e: WireError| self.controls.failed("make a load's journal", *server, e);
+            let mut at = self.controls.locked(*server, 0).await?;
+            journal.create(&mut at).await.map_err(fail)?;
+            if journal.name() == self.journals[0].1.name() && *server == self.journals[0].0 {
+                journal.put(&mut at, journal::LOAD, "", &json!(self.to_record())).await.map_err(fail)?;
+            }
+        }
+        try_join_all(self.journals.iter().map(|(server, _)| async move {
+            let mut at = self.controls.locked(*server, 0).await?;
+            for target in &self.tables {
+                for place in target.places.iter().filter(|place| place.server == *server) {
+                    let sql = target.definition.create(&full(&place.database, &place.staging));
+                    at.run(&sql).await.map_err(|e| self.controls.failed("make a table", *server, e))?;
+                }
+            }
+            Ok(())
+        }))
+        .await
+        .map(drop)
+    }
+
+    fn to_record(&self) -> Record {
+        let name = |server: usize| self.shared().servers[server].name();
+        let tables = self.tables.iter().map(|table| RecordTable {
+            logical: table.logical.clone(),
+            schema: table.schema.clone(),
+            mode: table.mode,
+            tag: table.tag.clone(),
+            statement: table.statement.clone(),
+            rule: table.rule.clone(),
+            places: table
+                .places
+                .iter()
+                .map(|p| (name(p.server), p.database.clone(), p.name.clone(), p.staging.clone()))
+                .collect(),
+        });
+        let journals = self.journals.iter().map(|(server, j)| (name(*server), j.database.clone()));
+        Record { tables: tables.collect(), journals: journals.collect() }
+    }
+
+    /// How rows of a table are given, once its tables stand.
+    async fn form<'a>(&self, target: &'a Target) -> Result<&'a Form> {
+        target
+            .form
+            .get_or_try_init(|| async {
+                let place = &target.places[0];
+                let made = {
+                    let mut at = self.controls.plain(place.server).await?;
+                    self.described(&mut at, target, place).await?
+                };
+                let (columns, form) = statement(&target.schema, &made).map_err(|reason| {
+                    self.shared().unsupported(format!("load table '{}': {reason}", target.logical.table))
+                })?;
+                let statements = target.places.iter().map(|place| {
+                    let into = full(&place.database, &place.staging);
+                    format!("LOAD DATA LOCAL INFILE 'rows' INTO TABLE {into} {form}")
+                });
+                Ok(Form { columns, statements: Arc::new(statements.collect()) })
+            })
+            .await
+    }
+
+    async fn described(&self, at: &mut Connection, target: &Target, place: &Place) -> Result<PhysicalTable> {
+        let found = catalog::describe(at, &place.database, &place.staging).await;
+        let found = found.map_err(|e| self.controls.failed("describe a table", place.server, e))?;
+        found.ok_or_else(|| conflict(&target.logical.to_string(), "its unpublished rows were removed"))
+    }
+
+    /// The tables as a cut reads them: before the publication or after it. None where one is missing.
+    async fn as_logical(&self, published: bool) -> Result<Option<BTreeMap<TableName, Logical>>> {
+        let mut all = BTreeMap::new();
+        for target in &self.tables {
+            let mut schema = target.schema.clone();
+            let mut shards = vec![];
+            for place in &target.places {
+                let mut at = self.controls.plain(place.server).await?;
+                let name = if published { &place.name } else { &place.staging };
+                let found = catalog::describe(&mut at, &place.database, name).await;
+                let found = found.map_err(|e| self.controls.failed("describe a table", place.server, e))?;
+                let Some(found) = found else { return Ok(None) };
+                shards.push(self.shared().shard(place.server, found));
+            }
+            // Ids stay those of the restored table; what the server says of its types is how they are read.
+            if let Some(first) = shards.first() {
+                let own = first.table.schema().map_err(|e| {
+                    self.shared().unsupported(format!("read '{}' back: {e}", target.logical.table))
+                })?;
+                if own.columns.len() != schema.columns.len() {
+                    return Ok(None);
+                }
+                for (column, own) in schema.columns.iter_mut().zip(&own.columns) {
+                    column.origin = own.origin.clone();
+                }
+            }
+            all.insert(target.logical.clone(), Logical { schema, shards, dependents: vec![] });
+        }
+        Ok(Some(all))
+    }
+
+    /// The parts whose rows stand on the servers, by mark.
+    async fn marked(&self) -> Result<BTreeMap<String, Digest>> {
+        let mut all: BTreeMap<String, Digest> = BTreeMap::new();
+        for (server, journal) in &self.journals {
+            let mut at = self.controls.plain(*server).await?;
+            let found = journal.all(&mut at, journal::PART).await;
+            for (mark, digest) in found.map_err(|e| self.controls.failed("read a load's journal", *server, e))? {
+                let digest: Digest = serde_json::from_value(digest).map_err(|e| StoreError::Damaged {
+                    object: journal.name(),
+                    reason: format!("part {mark}: {e}"),
+                })?;
+                let sum = all.entry(mark).or_default();
+                *sum = sum.merge(digest);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Checks that what stands there is exactly what was given.
+    async fn check_parts(&self, parts: &[(TableName, Vec<LoadedPart>)]) -> Result<()> {
+        let mut marked = self.marked().await?;
+        for (table, parts) in parts {
+            let (at, _) = self.target(table)?;
+            for part in parts {
+                let found = marked.remove(&send::mark(at, part.part)).unwrap_or_default();
+                if found != part.digest {
+                    return Err(StoreError::Damaged {
+                        object: format!("part {} of '{table}'", part.part),
+                        reason: format!("{} was given, and {found} stands on the servers", part.digest),
+                    });
+                }
+            }
+        }
+        match marked.into_keys().next() {
+            None => Ok(()),
+            Some(mark) => Err(conflict(
+                &self.first()?.1.table,
+                format!("rows of part {mark} stand there, and this restore has no such part; it has to begin anew"),
+            )),
+        }
+    }
+
+    /// Makes the indexes of one physical table that are not there yet, and asks the server for rows that belong elsewhere.
+    async fn complete(&self, target: &Target, n: usize) -> Result<()> {
+        let place = &target.places[n];
+        let table = full(&place.database, &place.staging);
+        let fail = |what: &'static str| move |e: WireError| self.controls.failed(what, place.server, e);
+        let mut session = self.shared().servers[place.server].connect_to_write().await?;
+        if !target.definition.later.is_empty() {
+            let sql = format!(
+                "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = {} AND table_name = {}",
+                text(&place.database),
+                text(&place.staging)
+            );
+            let there = session.rows(&sql).await.map_err(fail("make the indexes"))?;
+            let there: BTreeSet<String> = there
+                .into_iter()
+                .filter_map(|mut row| String::from_utf8(row.first_mut()?.take()?).ok())
+                .collect();
+            let later = target.definition.later.iter();
+            let missing: Vec<String> = later
+                .filter(|index| name_in(index).is_none_or(|name| !there.contains(&name)))
+                .map(|index| format!("ADD {index}"))
+                .collect();
+            if !missing.is_empty() {
+                let sql = format!("ALTER TABLE {table} {}", missing.join(", "));
+                session.run(&sql).await.map_err(fail("make the indexes"))?;
+            }
+        }
+        if let Some(router) = &target.router {
+            let sql = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", router.elsewhere(n));
+            let found = session.rows(&sql).await.map_err(fail("evaluate the shard rule"))?;
+            if !found.is_empty() {
+                return Err(StoreError::Row {
+                    table: target.logical.table.clone(),
+                    reason: format!(
+                        "the server's own value of the shard rule '{}' puts a row elsewhere than into '{}.{}'; the values of its \
+                         columns may have been changed by their types",
+                        target.rule.as_deref().unwrap_or_default(),
+                        place.database,
+                        place.name
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all that is not visible, the journal that counts last.
+    async fn remove(&self) -> Result<()> {
+        for (server, journal) in self.journals.iter().rev() {
+            let fail = |e: WireError| self.controls.failed("remove what was loaded", *server, e);
+            let mut at = self.controls.locked(*server, PATIENCE).await?;
+            for target in &self.tables {
+                for place in target.places.iter().filter(|place| place.server == *server) {
+                    let sql = format!("DROP TABLE IF EXISTS {}", full(&place.database, &place.staging));
+                    at.run(&sql).await.map_err(fail)?;
+                }
+            }
+            journal.drop(&mut at).await.map_err(fail)?;
+        }
+        self.controls.let_go().await;
+        Ok(())
+    }
+}
+
+impl Target {
+    async fn new(
+        shared: &Shared,
+        connections: &mut [Connection],
+        standing: &mut Standing,
+        table: LoadTable,
+        (run, at): (&str, usize),
+    ) -> Result<Self> {
+        let name = table.target.table.clone();
+        let refuse = |what: String| shared.unsupported(what);
+        if table.mode == LoadMode::Merge {
+            return Err(refuse("merge rows into a table".into()));
+        }
+        let own = table.dependents.into_iter().find(|d| d.kind == format!("{KIND} table"));
+        let found = standing.places(shared, connections, &table.target).await?;
+        let mut places = vec![];
+        for (server, database, name) in found {
+            if table.mode == LoadMode::Create
+                && standing.has(shared, connections, (server, &database, &name)).await?
+            {
+                return Err(StoreError::TableExists {
+                    table: table.target.to_string(),
+                    store: shared.to_string(),
+                });
+            }
+            let staging = format!("{PREFIX}{run}_{at}_{}", places.len());
+            places.push(Place { server, database, name, staging });
+        }
+        if let Some((_, key)) = shared.tables.get(&name).filter(|(_, key)| !key.is_empty())
+            && table.schema.key_names() != *key
+        {
+            return Err(refuse(format!(
+                "load table '{name}': its declared key ({}) must be unique over all shards, and the rows are known to be unique by ({}) \
+                 only",
+                key.join(", "),
+                table.schema.key_names().join(", ")
+            )));
+        }
+        let rule = match (shared.rules.get(&name), places.len()) {
+            (_, 1) => None,
+            (Some(rule), _) => Some(rule.text().to_owned()),
+            (None, many) => {
+                return Err(refuse(format!(
+                    "load table '{name}' into its {many} shards without a rule; declare one, such as shard_rule = \"user_id % {many}\""
+                )));
+            }
+        };
+        let record = RecordTable {
+            logical: table.target,
+            schema: table.schema,
+            mode: table.mode,
+            tag: table.replaced_tag,
+            statement: own.map(|own| own.definition),
+            rule,
+            places: vec![],
+        };
+        Self::with_places(shared, record, places)
+    }
+
+    fn of_record(shared: &Shared, table: RecordTable) -> Result<Self> {
+        let places = table.places.iter().map(|(server, database, name, staging)| {
+            Ok(Place {
+                server: shared.server_named(server)?,
+                database: database.clone(),
+                name: name.clone(),
+                staging: staging.clone(),
+            })
+        });
+        let places: Vec<Place> = places.collect::<Result<_>>()?;
+        Self::with_places(shared, table, places)
+    }
+
+    fn with_places(shared: &Shared, table: RecordTable, places: Vec<Place>) -> Result<Self> {
+        let name = &table.logical.table;
+        let definition = match &table.statement {
+            None => Definition::of_schema(&table.schema),
+            Some(statement) => Definition::of_statement(statement)
+                .map_err(|reason| shared.unsupported(format!("make table '{name}' again: {reason}")))?,
+        };
+        let router = match &table.rule {
+            None => None,
+            Some(rule) => Some(
+                Rule::parse(rule, places.len())
+                    .and_then(|rule| rule.over(&table.schema))
+                    .map_err(|reason| shared.unsupported(format!("load table '{name}': {reason}")))?,
+            ),
+        };
+        Ok(Self {
+            logical: table.logical,
+            schema: table.schema,
+            mode: table.mode,
+            tag: table.tag,
+            statement: table.statement,
+            definition,
+            rule: table.rule,
+            router,
+            places,
+            form: OnceCell::new(),
+        })
+    }
+}
+
+/// Refuses foreign keys that could not be made again, before any row is loaded.
+async fn check_foreign_keys(
+    shared: &Shared,
+    connections: &mut [Connection],
+    standing: &mut Standing,
+    tables: &[Target],
+) -> Result<()> {
+    let mut missing = vec![];
+    for target in tables.iter().filter(|target| !target.definition.foreign.is_empty()) {
+        let [place] = target.places.as_slice() else {
+            return Err(shared.unsupported(format!(
+                "load table '{}' into several shards: it has foreign keys, and which shard they refer to is not known",
+                target.logical.table
+            )));
+        };
+        for key in &target.definition.foreign {
+            let database = key.database.as_ref().unwrap_or(&place.database);
+            let loaded = tables.iter().flat_map(|t| &t.places).any(|other| {
+                (other.server, &other.database, &other.name) == (place.server, database, &key.table)
+            });
+            if !loaded
+                && !standing.has(shared, connections, (place.server, database, &key.table)).await?
+            {
+                missing.push(format!("'{}' of '{}' to '{database}.{}'", key.name, target.logical.table, key.table));
+            }
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(shared.unsupported(format!(
+            "make foreign keys to tables that are not there: {}; restore those tables too",
+            missing.join(", ")
+        ))),
+    }
+}
+
+/// A run's id, short enough for a table's name.
+fn short(run: &str) -> String {
+    run.bytes().filter(u8::is_ascii_alphanumeric).take(32).map(char::from).collect()
+}
+
+/// Which columns are loaded, and how a statement loads them: what stands behind the table's name.
+fn statement(schema: &TableSchema, made: &PhysicalTable) -> Result<(Vec<usize>, String), String> {
+    let mut columns = vec![];
+    let (mut fields, mut sets) = (vec![], vec![]);
+    for (at, column) in schema.columns.iter().enumerate() {
+        let own = made.columns.iter().find(|c| c.name == column.name);
+        let own = own.ok_or_else(|| format!("column '{}' is not in its definition", column.name))?;
+        if own.generated {
+            continue;
+        }
+        columns.push(at);
+        let variable = format!("@v{at}");
+        // The file is read as bytes, so that nothing is converted twice; what is no text says how it is meant.
+        let set = match own.declared.data_type.as_str() {
+            "bit" => Some(format!("CAST({variable} AS UNSIGNED)")),
+            "json" | "uuid" | "inet4" | "inet6" | "enum" | "set" => {
+                Some(format!("CONVERT({variable} USING utf8mb4)"))
+            }
+            _ => match own.collation.as_deref() {
+                Some(collation) if !(collation.starts_with("utf8mb4") || collation == "binary") => {
+                    Some(format!("CONVERT({variable} USING utf8mb4)"))
+                }
+                _ => None,
+            },
+        };
+        match set {
+            None => fields.push(quoted(&column.name)),
+            Some(set) => {
+                fields.push(variable);
+                sets.push(format!("{} = {set}", quoted(&column.name)));
+            }
+        }
+    }
+    if made.columns.len() != schema.columns.len() {
+        return Err("its definition has other columns".into());
+    }
+    let sets = if sets.is_empty() { String::new() } else { format!(" SET {}", sets.join(", ")) };
+    let form = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
+    Ok((columns, format!("{form} ({}){sets}", fields.join(", "))))
+}
+
+#[async_trait]
+impl Load for MySqlLoad {
+    fn token(&self) -> Option<serde_json::Value> {
+        let (server, journal) = self.first().ok()?;
+        let server = self.shared().servers[server].name();
+        Some(json!(Token { run: self.run.clone(), server, database: journal.database.clone() }))
+    }
+
+    async fn write_part(&self, table: &TableName, part: u32, rows: BatchStream) -> Result<LoadedPart> {
+        let target = self.target(table)?;
+        let digest = send::send(self, target, part, rows).await?;
+        Ok(LoadedPart { part, digest, token: serde_json::Value::Null })
+    }
+
+    async fn finish(&self, parts: Vec<(TableName, Vec<LoadedPart>)>) -> Result<()> {
+        for (server, _) in &self.journals {
+            drop(self.controls.locked(*server, PATIENCE).await?);
+        }
+        self.check_parts(&parts).await?;
+        let all = self.tables.iter().flat_map(|target| (0..target.places.len()).map(move |n| (target, n)));
+        let jobs: Vec<_> = all.map(|(target, n)| self.complete(target, n)).collect();
+        let at_once = self.shared().sessions * self.journals.len().max(1);
+        futures::stream::iter(jobs).buffer_unordered(at_once).try_collect().await
+    }
+
+    async fn open_cut(&self) -> Result<Arc<dyn OpenCut>> {
+        let tables = self.as_logical(false).await?;
+        let (_, journal) = self.first()?;
+        let tables = tables.ok_or_else(|| conflict(&journal.table, "its unpublished tables were removed"))?;
+        Ok(Arc::new(MySqlCut::hold(self.shared().clone(), tables).await?))
+    }
+
+    async fn publish(&self) -> Result<Published> {
+        let mut published = self.published.lock().await;
+        if let Some(answer) = published.as_ref() {
+            return Ok(answer.clone());
+        }
+        let answer = self.publish_once().await?;
+        Ok(published.insert(answer).clone())
+    }
+
+    async fn abandon(&self) -> Result<()> {
+        // One that is published on a server is published on all first.
+        self.state().await?;
+        self.remove().await
+    }
+
+    async fn remember(&self, purpose: &serde_json::Value) -> Result<bool> {
+        let body = json!({ "purpose": purpose, "begun": jiff::Timestamp::now() });
+        self.write_down(journal::REMEMBER, "", &body).await?;
+        Ok(true)
+    }
+
+    async fn note(&self, name: &str, note: &serde_json::Value) -> Result<bool> {
+        self.write_down(journal::NOTE, name, note).await
+    }
+
+    async fn notes(&self) -> Result<BTreeMap<String, serde_json::Value>> {
+        let (server, journal) = self.first()?;
+        let mut at = self.controls.plain(server).await?;
+        let notes = journal.all(&mut at, journal::NOTE).await;
+        notes.map_err(|e| self.controls.failed("read a load's journal", server, e))
+    }
+
+    async fn state(&self) -> Result<LoadState> {
+        self.how_far().await
+    }
+
+    async fn forget(&self) -> Result<()> {
+        match self.state().await? {
+            LoadState::Open => {
+                let (server, journal) = self.first()?;
+                let mut at = self.controls.plain(server).await?;
+                let forgotten = journal.remove(&mut at, journal::REMEMBER).await;
+                forgotten.map_err(|e| self.controls.failed("forget a load", server, e))
+            }
+            LoadState::Published(_) | LoadState::Over(_) => self.remove().await,
+        }
+    }
+}
