@@ -100,12 +100,12 @@ impl Value {
         let find = |name: &String| {
             let exact = schema.columns.iter().position(|c| c.name == *name);
             // The server knows no case in names of columns.
-            let found = exact.or_else(|| {
-                schema.columns.iter().position(|c| c.name.to_lowercase() == name.to_lowercase())
-            });
+            let found = exact
+                .or_else(|| schema.columns.iter().position(|c| c.name.to_lowercase() == name.to_lowercase()));
             found.ok_or_else(|| format!("column '{name}' of its shard_rule is not among its columns"))
         };
-        let both = |a: &Self, b: &Self| Ok::<_, String>((Box::new(a.over(schema)?), Box::new(b.over(schema)?)));
+        let both =
+            |a: &Self, b: &Self| Ok::<_, String>((Box::new(a.over(schema)?), Box::new(b.over(schema)?)));
         Ok(match self {
             Self::Number(number) => Bound::Number(*number),
             Self::Column(name) => {
@@ -127,7 +127,11 @@ impl Value {
                     ColumnType::Char { .. } | ColumnType::Varchar { .. } | ColumnType::Text => true,
                     ColumnType::Binary { .. } | ColumnType::Varbinary { .. } | ColumnType::Blob => false,
                     other if whole(other) => false,
-                    other => return Err(format!("crc32({name}) of its shard_rule: a value of type {other} has no bytes to sum")),
+                    other => {
+                        return Err(format!(
+                            "crc32({name}) of its shard_rule: a value of type {other} has no bytes to sum"
+                        ));
+                    }
                 };
                 Bound::Crc32(at, column.name.clone(), text)
             }
@@ -168,7 +172,9 @@ impl Router {
             Wrong::Large => format!("'{text}' gives a number beyond 127 bits"),
         })?;
         if number < 0 {
-            return Err(format!("'{text}' gives {number}, and no shard has a number below zero; abs(…) drops the sign"));
+            return Err(format!(
+                "'{text}' gives {number}, and no shard has a number below zero; abs(…) drops the sign"
+            ));
         }
         match usize::try_from(number / self.rule.each) {
             Ok(table) if table < self.rule.tables => Ok(table as u32),

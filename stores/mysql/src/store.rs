@@ -108,7 +108,9 @@ impl Server {
         let mut connection = self.connect().await?;
         if !self.address.binlog {
             let off = connection.run("SET SESSION sql_log_bin = 0").await;
-            off.map_err(|e| failed("keep what is written out of the binary log (binlog=off)", &self.address, e))?;
+            off.map_err(|e| {
+                failed("keep what is written out of the binary log (binlog=off)", &self.address, e)
+            })?;
         }
         // One that waits for others to load must not be closed meanwhile.
         let waits = connection.run("SET SESSION wait_timeout = 2147483").await;

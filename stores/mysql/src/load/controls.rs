@@ -57,7 +57,8 @@ impl Controls {
         }
         if let (Some(seconds), false, Some(connection)) = (lock, *locked, connection.as_mut()) {
             let sql = format!("SELECT GET_LOCK({}, {seconds})", text(&self.lock));
-            let had = connection.rows(&sql).await.map_err(|e| self.failed("take the load's lock", server, e))?;
+            let had =
+                connection.rows(&sql).await.map_err(|e| self.failed("take the load's lock", server, e))?;
             if had.first().and_then(|row| row.first()?.as_deref()) != Some(b"1") {
                 return Err(StoreError::Conflict {
                     table: self.lock.clone(),

@@ -92,11 +92,7 @@ impl Journal {
     }
 
     /// The one record of a kind; none also where there is no journal.
-    pub async fn get(
-        &self,
-        at: &mut Connection,
-        kind: &str,
-    ) -> Result<Option<serde_json::Value>, WireError> {
+    pub async fn get(&self, at: &mut Connection, kind: &str) -> Result<Option<serde_json::Value>, WireError> {
         Ok(self.all(at, kind).await?.into_values().next())
     }
 

@@ -29,8 +29,8 @@ use keepfast_store::load::LoadTable;
 use keepfast_store::{
     BatchStream, Load, LoadMode, LoadOptions, LoadState, LoadedPart, OpenCut, Published, Result, StoreError,
 };
-use place::{Place, Standing, conflict};
 pub(crate) use place::behind;
+use place::{Place, Standing, conflict};
 pub(crate) use publish::undo;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -133,7 +133,9 @@ impl MySqlLoad {
             if !standing.has_database(place.server, &place.database) {
                 let sql = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(&place.database));
                 let mut at = load.controls.plain(place.server).await?;
-                at.run(&sql).await.map_err(|e| load.controls.failed(&format!("run {sql}"), place.server, e))?;
+                at.run(&sql)
+                    .await
+                    .map_err(|e| load.controls.failed(&format!("run {sql}"), place.server, e))?;
             }
         }
         if let Err(error) = load.make().await {
@@ -158,7 +160,8 @@ impl MySqlLoad {
             let found = journal.get(&mut at, journal::LOAD).await;
             found.map_err(|e| controls.failed("find a load", server, e))?
         };
-        let found = found.ok_or_else(|| conflict(&journal.table, "the load was swept, abandoned or forgotten"))?;
+        let found =
+            found.ok_or_else(|| conflict(&journal.table, "the load was swept, abandoned or forgotten"))?;
         let record: Record = serde_json::from_value(found).map_err(|_| foreign())?;
         let tables = record.tables.into_iter().map(|table| Target::of_record(&shared, table));
         let journals = record.journals.into_iter().map(|(server, database)| {
@@ -178,7 +181,8 @@ impl MySqlLoad {
 
     fn target(&self, table: &TableName) -> Result<(usize, &Target)> {
         let found = self.tables.iter().enumerate().find(|(_, target)| target.logical == *table);
-        found.ok_or_else(|| StoreError::NoTable { table: table.to_string(), store: self.shared().to_string() })
+        found
+            .ok_or_else(|| StoreError::NoTable { table: table.to_string(), store: self.shared().to_string() })
     }
 
     fn journal(&self, server: usize) -> Result<Journal> {
@@ -314,7 +318,9 @@ impl MySqlLoad {
         for (server, journal) in &self.journals {
             let mut at = self.controls.plain(*server).await?;
             let found = journal.all(&mut at, journal::PART).await;
-            for (mark, digest) in found.map_err(|e| self.controls.failed("read a load's journal", *server, e))? {
+            for (mark, digest) in
+                found.map_err(|e| self.controls.failed("read a load's journal", *server, e))?
+            {
                 let digest: Digest = serde_json::from_value(digest).map_err(|e| StoreError::Damaged {
                     object: journal.name(),
                     reason: format!("part {mark}: {e}"),
@@ -345,7 +351,9 @@ impl MySqlLoad {
             None => Ok(()),
             Some(mark) => Err(conflict(
                 &self.first()?.1.table,
-                format!("rows of part {mark} stand there, and this restore has no such part; it has to begin anew"),
+                format!(
+                    "rows of part {mark} stand there, and this restore has no such part; it has to begin anew"
+                ),
             )),
         }
     }
@@ -536,10 +544,11 @@ async fn check_foreign_keys(
             let loaded = tables.iter().flat_map(|t| &t.places).any(|other| {
                 (other.server, &other.database, &other.name) == (place.server, database, &key.table)
             });
-            if !loaded
-                && !standing.has(shared, connections, (place.server, database, &key.table)).await?
-            {
-                missing.push(format!("'{}' of '{}' to '{database}.{}'", key.name, target.logical.table, key.table));
+            if !loaded && !standing.has(shared, connections, (place.server, database, &key.table)).await? {
+                missing.push(format!(
+                    "'{}' of '{}' to '{database}.{}'",
+                    key.name, target.logical.table, key.table
+                ));
             }
         }
     }
@@ -641,7 +650,7 @@ impl Load for MySqlLoad {
 
     async fn abandon(&self) -> Result<()> {
         // One that is published on a server is published on all first.
-        self.state().await?;
+        self.recorded().await?;
         self.remove().await
     }
 
@@ -663,11 +672,14 @@ impl Load for MySqlLoad {
     }
 
     async fn state(&self) -> Result<LoadState> {
-        self.how_far().await
+        match self.recorded().await? {
+            LoadState::Published(published) => self.standing(published).await,
+            other => Ok(other),
+        }
     }
 
     async fn forget(&self) -> Result<()> {
-        match self.state().await? {
+        match self.recorded().await? {
             LoadState::Open => {
                 let (server, journal) = self.first()?;
                 let mut at = self.controls.plain(server).await?;

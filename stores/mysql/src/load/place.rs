@@ -34,7 +34,8 @@ impl Standing {
         for (server, connection) in shared.servers.iter().zip(connections) {
             let rows = connection.rows("SELECT schema_name FROM information_schema.schemata").await;
             let rows = rows.map_err(|e| failed("list the databases", &server.address, e))?;
-            all.databases.push(rows.into_iter().filter_map(|mut row| word(row.first_mut()?.take())).collect());
+            all.databases
+                .push(rows.into_iter().filter_map(|mut row| word(row.first_mut()?.take())).collect());
         }
         Ok(all)
     }
@@ -104,7 +105,8 @@ impl Standing {
             places.push((found, database, name));
         }
         if !nowhere.is_empty() {
-            let names: Vec<String> = nowhere.iter().map(|name| format!("CREATE DATABASE {};", quoted(name))).collect();
+            let names: Vec<String> =
+                nowhere.iter().map(|name| format!("CREATE DATABASE {};", quoted(name))).collect();
             return Err(shared.unsupported(format!(
                 "choose a server for databases that none has; run on the one that is to have them: {}",
                 names.join(" ")
@@ -128,10 +130,8 @@ pub(super) async fn names(
     connection: &mut Connection,
     database: &str,
 ) -> Result<BTreeSet<String>, crate::wire::WireError> {
-    let sql = format!(
-        "SELECT table_name FROM information_schema.tables WHERE table_schema = {}",
-        text(database)
-    );
+    let sql =
+        format!("SELECT table_name FROM information_schema.tables WHERE table_schema = {}", text(database));
     let rows = connection.rows(&sql).await?;
     Ok(rows.into_iter().filter_map(|mut row| word(row.first_mut()?.take())).collect())
 }

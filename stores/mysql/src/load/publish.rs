@@ -64,7 +64,7 @@ pub(super) enum Brought {
 
 impl MySqlLoad {
     pub(super) async fn publish_once(&self) -> Result<Published> {
-        match self.how_far().await? {
+        match self.recorded().await? {
             LoadState::Published(published) => return Ok(published),
             LoadState::Over(reason) => return Err(conflict(&self.first()?.1.table, reason)),
             LoadState::Open => {}
@@ -86,8 +86,8 @@ impl MySqlLoad {
         Ok(published)
     }
 
-    /// How far the load is; a publication that stopped half done is brought to its end.
-    pub(super) async fn how_far(&self) -> Result<LoadState> {
+    /// How far the load was brought, whatever happened to its tables since; a publication that stopped half done is brought to its end.
+    pub(super) async fn recorded(&self) -> Result<LoadState> {
         if self.record(journal::LOAD).await?.is_none() {
             return Ok(LoadState::Over("it was swept, abandoned or forgotten".into()));
         }
@@ -95,24 +95,24 @@ impl MySqlLoad {
             return Ok(LoadState::Over(reason.as_str().unwrap_or("its publication failed").to_owned()));
         }
         if let Some(published) = self.record(journal::PUBLISHED).await? {
-            return self.standing(published).await;
+            let published = serde_json::from_value(published).map_err(|e| StoreError::Damaged {
+                object: self.run.clone(),
+                reason: format!("its publication: {e}"),
+            })?;
+            return Ok(LoadState::Published(published));
         }
         let Some(plan) = self.record(journal::PLAN).await? else { return Ok(LoadState::Open) };
         let (server, journal) = self.first()?;
         let publication = publication(plan, journal)?;
         match recover(&self.controls, (server, journal), &publication).await? {
             Brought::Nowhere => Ok(LoadState::Open),
-            Brought::Published(published) => self.standing(json!(published)).await,
+            Brought::Published(published) => Ok(LoadState::Published(published)),
             Brought::Over(reason) => Ok(LoadState::Over(reason)),
         }
     }
 
-    /// Whether the published tables still have exactly the rows that were loaded.
-    async fn standing(&self, published: serde_json::Value) -> Result<LoadState> {
-        let published: Published = serde_json::from_value(published).map_err(|e| StoreError::Damaged {
-            object: self.run.clone(),
-            reason: format!("its publication: {e}"),
-        })?;
+    /// Whether the published tables still have exactly the rows that were loaded: they are read.
+    pub(super) async fn standing(&self, published: Published) -> Result<LoadState> {
         let changed = || Ok(LoadState::Over("its tables were changed since it was published".into()));
         let Some(tables) = self.as_logical(true).await? else { return changed() };
         let mut expected: BTreeMap<usize, Digest> = BTreeMap::new();
@@ -121,13 +121,11 @@ impl MySqlLoad {
             let sum = expected.entry(table).or_default();
             *sum = sum.merge(digest);
         }
-        let schemas: Vec<_> = self.tables.iter().map(|t| (t.logical.clone(), tables.get(&t.logical))).collect();
-        let hashers: Vec<_> = schemas.iter().map(|(name, l)| (name.clone(), l.map(|l| RowHasher::new(&l.schema)))).collect();
-        let cut = MySqlCut::hold(self.shared().clone(), tables.clone()).await?;
-        for (at, (name, hasher)) in hashers.into_iter().enumerate() {
-            let Some(hasher) = hasher else { return changed() };
+        let cut = MySqlCut::hold(self.shared().clone(), tables).await?;
+        for (at, target) in self.tables.iter().enumerate() {
+            let hasher = RowHasher::new(&target.schema);
             let mut found = Digest::default();
-            for partition in cut.plan(&name, &PlanOptions::default()).await? {
+            for partition in cut.plan(&target.logical, &PlanOptions::default()).await? {
                 let mut rows = cut.scan(&partition, &ScanOptions::default()).await?;
                 while let Some(batch) = rows.try_next().await? {
                     found = found.merge(hasher.digest(&batch)?);
@@ -159,9 +157,7 @@ impl MySqlLoad {
         // Each physical table, the table it belongs to, and the name that the replaced one gets.
         let mut all = vec![];
         for (number, target) in self.tables.iter().enumerate() {
-            if let Some(gone) =
-                target.places.iter().find(|p| !has(p.server, &p.database, &p.staging))
-            {
+            if let Some(gone) = target.places.iter().find(|p| !has(p.server, &p.database, &p.staging)) {
                 return Err(conflict(&gone.name, "its unpublished rows were removed"));
             }
             let exists: Vec<bool> =
@@ -181,7 +177,8 @@ impl MySqlLoad {
                 all.push((number, place, exists.then(|| behind(&place.name, &suffix))));
             }
             let kept = behind(&target.logical.table, &suffix);
-            replaced.push(exists.contains(&true).then(|| TableName { table: kept, ..target.logical.clone() }));
+            replaced
+                .push(exists.contains(&true).then(|| TableName { table: kept, ..target.logical.clone() }));
         }
         let mut plan = Plan::default();
         let mut servers = vec![];
@@ -197,13 +194,20 @@ impl MySqlLoad {
                 }
                 let (from, to) = (place.staging.clone(), name.clone());
                 step.renames.push(Rename { database: database.clone(), from, to, from_is_ours: true });
-                tables.push(UndoTable { database, name, replaced: kept.clone(), made: String::new(), keys: vec![] });
+                tables.push(UndoTable {
+                    database,
+                    name,
+                    replaced: kept.clone(),
+                    made: String::new(),
+                    keys: vec![],
+                });
             }
             let mut at = self.controls.locked(*server, PATIENCE).await?;
             let fail = |e: WireError| self.controls.failed("look for foreign keys", *server, e);
             // What a table's name means until the names have changed.
             let meanwhile = |database: &str, name: &str| {
-                let found = here.iter().find(|(_, p, _)| (p.database.as_str(), p.name.as_str()) == (database, name));
+                let found =
+                    here.iter().find(|(_, p, _)| (p.database.as_str(), p.name.as_str()) == (database, name));
                 found.map_or(name.to_owned(), |(_, p, _)| p.staging.clone())
             };
             let mut moves = Moves { run: &self.run, step: &mut step };
@@ -385,7 +389,9 @@ pub(crate) async fn undo(shared: &Arc<Shared>, token: &UndoToken) -> Result<()> 
     };
     let plan = match left {
         // An undo that a dead process left is brought to its end.
-        Some(left) => serde_json::from_value(left).map_err(|_| wrong("the journal of an earlier try is damaged"))?,
+        Some(left) => {
+            serde_json::from_value(left).map_err(|_| wrong("the journal of an earlier try is damaged"))?
+        }
         None => {
             let plan = undo_plan(&controls, &undo, &run).await?;
             let mut at = controls.locked(server, PATIENCE).await?;
@@ -442,7 +448,8 @@ async fn undo_plan(controls: &Controls, undo: &Undo, run: &str) -> Result<Plan> 
             }
         }
         let meanwhile = |database: &str, name: &str| {
-            let found = tables.tables.iter().find(|t| (t.database.as_str(), t.name.as_str()) == (database, name));
+            let found =
+                tables.tables.iter().find(|t| (t.database.as_str(), t.name.as_str()) == (database, name));
             found.and_then(|t| t.replaced.clone()).unwrap_or_else(|| name.to_owned())
         };
         let mut moves = Moves { run, step: &mut step };

@@ -176,7 +176,10 @@ impl Work {
                         true => Ok(()),
                         false => Err(conflict(
                             &self.table,
-                            format!("part {} stands there with other rows; the load has to begin anew", self.mark),
+                            format!(
+                                "part {} stands there with other rows; the load has to begin anew",
+                                self.mark
+                            ),
                         )),
                     };
                 }

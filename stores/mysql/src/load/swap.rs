@@ -72,6 +72,8 @@ pub(super) enum Failed {
 /// Times that a server is asked for its locks, each as long as its sessions' `lock_wait_timeout`, ten seconds.
 const ATTEMPTS: u32 = 3;
 const LOCK_WAIT: u16 = 1205;
+/// The server's numbers for a session or a statement that somebody ended, and for a deadlock: trying again may succeed.
+const ENDED: [u16; 5] = [1053, 1213, 1317, 1927, 3169];
 /// Accounts without the right to lock tables do without the look ahead.
 const MAY_NOT_LOCK: [u16; 3] = [1044, 1142, 1227];
 
@@ -86,7 +88,10 @@ impl Step {
     }
 
     fn statement(&self) -> String {
-        let pairs = self.renames.iter().map(|r| format!("{} TO {}", full(&r.database, &r.from), full(&r.database, &r.to)));
+        let pairs = self
+            .renames
+            .iter()
+            .map(|r| format!("{} TO {}", full(&r.database, &r.from), full(&r.database, &r.to)));
         format!("RENAME TABLE {}", pairs.collect::<Vec<_>>().join(", "))
     }
 }
@@ -176,7 +181,9 @@ impl At<'_> {
             );
             let fail = |e| self.failed("drop a foreign key", e);
             for row in at.rows(&sql).await.map_err(fail)? {
-                let Some(table) = row.first().and_then(|t| String::from_utf8(t.clone()?).ok()) else { continue };
+                let Some(table) = row.first().and_then(|t| String::from_utf8(t.clone()?).ok()) else {
+                    continue;
+                };
                 drop_key(&mut at, &key.database, &table, &key.temporary).await.map_err(fail)?;
             }
         }
@@ -195,7 +202,8 @@ impl At<'_> {
             match at.run(statement).await {
                 Ok(_) => return Ok(()),
                 Err(e) => {
-                    let final_answer = e.code().is_some_and(|code| code != LOCK_WAIT);
+                    let final_answer =
+                        e.code().is_some_and(|code| code != LOCK_WAIT && !ENDED.contains(&code));
                     last = Some(self.failed("rename tables", e));
                     if final_answer {
                         break;
@@ -229,7 +237,8 @@ impl At<'_> {
             }
             let meant = |k: &ForeignKey| {
                 let database = k.database.as_ref().unwrap_or(&key.database);
-                (database, &k.table) == (&key.refers_after.0, &key.refers_after.1) && k.columns == key.key.columns
+                (database, &k.table) == (&key.refers_after.0, &key.refers_after.1)
+                    && k.columns == key.key.columns
             };
             let mut others = there.iter().filter(|k| k.name != key.temporary);
             if let Some(old) = others.clone().find(|k| k.name == key.key.name && !meant(k)) {
@@ -259,7 +268,9 @@ impl At<'_> {
         for rename in self.step.renames.iter().rev() {
             let to = match rename.from.starts_with(super::PREFIX) {
                 false => rename.from.clone(),
-                true => free_name(&names(&mut at, &rename.database).await.map_err(fail)?, &rename.to, "__undone_"),
+                true => {
+                    free_name(&names(&mut at, &rename.database).await.map_err(fail)?, &rename.to, "__undone_")
+                }
             };
             pairs.push(format!("{} TO {}", full(&rename.database, &rename.to), full(&rename.database, &to)));
         }
@@ -272,8 +283,10 @@ impl Key {
     /// Counts rows that the key does not allow.
     fn without_partner(&self) -> String {
         let both = self.key.columns.iter().zip(&self.key.refers);
-        let pairs: Vec<String> = both.map(|(own, other)| format!("c.{} = p.{}", quoted(own), quoted(other))).collect();
-        let set: Vec<String> = self.key.columns.iter().map(|own| format!("c.{} IS NOT NULL", quoted(own))).collect();
+        let pairs: Vec<String> =
+            both.map(|(own, other)| format!("c.{} = p.{}", quoted(own), quoted(other))).collect();
+        let set: Vec<String> =
+            self.key.columns.iter().map(|own| format!("c.{} IS NOT NULL", quoted(own))).collect();
         format!(
             "SELECT COUNT(*) FROM {} c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} p WHERE {})",
             full(&self.database, &self.before),

@@ -120,7 +120,9 @@ pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<Vec<String>> {
             let mut at = controls.plain(server).await?;
             let remembered = journal.get(&mut at, journal::REMEMBER).await;
             let remembered = remembered.map_err(|e| controls.failed("sweep", server, e))?;
-            kept |= remembered.and_then(|r| begun(&r)).is_some_and(|at| Timestamp::now().duration_since(at) < KEPT);
+            kept |= remembered
+                .and_then(|r| begun(&r))
+                .is_some_and(|at| Timestamp::now().duration_since(at) < KEPT);
         }
         if kept {
             continue;
@@ -155,7 +157,9 @@ pub(crate) async fn unfinished(shared: &Arc<Shared>) -> Result<Vec<UnfinishedLoa
         for (server, journal) in left.journals(&run) {
             let mut at = controls.plain(server).await?;
             let fail = |e| controls.failed("look for unfinished loads", server, e);
-            let Some(remembered) = journal.get(&mut at, journal::REMEMBER).await.map_err(fail)? else { continue };
+            let Some(remembered) = journal.get(&mut at, journal::REMEMBER).await.map_err(fail)? else {
+                continue;
+            };
             let record = journal.get(&mut at, journal::LOAD).await.map_err(fail)?;
             let record: Option<Record> = record.and_then(|record| serde_json::from_value(record).ok());
             let (Some(record), Some(begun)) = (record, begun(&remembered)) else { continue };

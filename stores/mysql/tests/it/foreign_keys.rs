@@ -29,7 +29,10 @@ async fn shop(url: &str, database: &str) {
 async fn keys(url: &str, database: &str, table: &str) -> Vec<String> {
     let rows = testing::rows(url, &format!("SHOW CREATE TABLE `{database}`.`{table}`")).await.unwrap();
     let text = rows[0][1].clone().unwrap();
-    text.lines().filter(|l| l.contains("FOREIGN KEY")).map(|l| l.trim().trim_end_matches(',').to_owned()).collect()
+    text.lines()
+        .filter(|l| l.contains("FOREIGN KEY"))
+        .map(|l| l.trim().trim_end_matches(',').to_owned())
+        .collect()
 }
 
 async fn all_keys(url: &str, database: &str) -> Vec<Vec<String>> {
@@ -48,7 +51,8 @@ async fn foreign_keys_come_back_and_those_of_other_tables_refer_to_the_new_one()
         shop(url, &database).await;
         let before = all_keys(url, &database).await;
         assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
-        let (store, users, orders) = (store(&urls[..1], &[]), named(&database, "users"), named(&database, "orders"));
+        let (store, users, orders) =
+            (store(&urls[..1], &[]), named(&database, "users"), named(&database, "orders"));
         let cut = cut_of(&store, &[users.clone(), orders.clone()]).await;
         run(url, &[&format!("INSERT INTO `{database}`.orders VALUES (40, 2)")]).await;
         let tables = [(&users, &users), (&orders, &orders)];
@@ -65,22 +69,30 @@ async fn foreign_keys_come_back_and_those_of_other_tables_refer_to_the_new_one()
             let url = url.clone();
             async move { value(&url, &sql).await.unwrap() }
         };
-        assert!(testing::run(url, &[&format!("INSERT INTO `{database}`.notes VALUES (400, 40)")]).await.is_err());
+        assert!(
+            testing::run(url, &[&format!("INSERT INTO `{database}`.notes VALUES (400, 40)")]).await.is_err()
+        );
         run(url, &[&format!("DELETE FROM `{database}`.users WHERE id = 2")]).await;
         assert_eq!((count("orders").await, count("orders__replaced_7_1").await), ("2".into(), "4".into()));
         store.undo(&published.undo).await.unwrap();
         assert_eq!(all_keys(url, &database).await, before);
         assert_eq!(count("orders").await, "4");
-        assert!(testing::run(url, &[&format!("INSERT INTO `{database}`.orders VALUES (50, 9)")]).await.is_err());
+        assert!(
+            testing::run(url, &[&format!("INSERT INTO `{database}`.orders VALUES (50, 9)")]).await.is_err()
+        );
         assert_eq!(strays(&urls[..1], &database).await, [""; 0]);
         cut.release().await.unwrap();
 
         // Under another name, beside the one that has the names of the keys.
-        let (copy, cut) = (named(&database, "orders_copy"), cut_of(&store, std::slice::from_ref(&orders)).await);
+        let (copy, cut) =
+            (named(&database, "orders_copy"), cut_of(&store, std::slice::from_ref(&orders)).await);
         let load = begin(&store, cut.as_ref(), &[(&orders, &copy)], LoadMode::Create).await.unwrap();
         fill(load.as_ref(), cut.as_ref(), &[(&orders, &copy)], 1).await.unwrap();
         load.publish().await.unwrap();
-        assert_eq!(keys(url, &database, "orders_copy").await[0], before[1][0].replace("of_user", "of_user_2"));
+        assert_eq!(
+            keys(url, &database, "orders_copy").await[0],
+            before[1][0].replace("of_user", "of_user_2")
+        );
         assert_eq!(all_keys(url, &database).await, before);
         cut.release().await.unwrap();
     }
@@ -119,7 +131,10 @@ async fn rows_that_would_lose_their_partner_are_named_and_nothing_changes() {
         let other = named(&format!("{database}_other"), "orders");
         let refused = begin(&store, cut.as_ref(), &[(&orders, &other)], LoadMode::Create).await.unwrap_err();
         assert!(matches!(refused, StoreError::Unsupported { .. }), "{refused:?}");
-        assert!(refused.to_string().contains(&format!("'of_user' of 'orders' to '{database}_other.users'")), "{refused}");
+        assert!(
+            refused.to_string().contains(&format!("'of_user' of 'orders' to '{database}_other.users'")),
+            "{refused}"
+        );
         cut.release().await.unwrap();
     }
 }

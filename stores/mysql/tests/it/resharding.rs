@@ -55,8 +55,10 @@ async fn sixteen_tables_on_two_servers_become_twenty_four_in_three_places_and_on
         }
         let orders = TableName::bare("orders");
         let one = store(urls, &[]);
-        let few = sharded(urls, "orders", &format!("{prefix}_a{{0..1}}.orders_{{00..07}}"), Some("user_id % 16"));
-        let many = sharded(urls, "orders", &format!("{prefix}_b{{0..2}}.orders_{{0..7}}"), Some("user_id % 24"));
+        let few =
+            sharded(urls, "orders", &format!("{prefix}_a{{0..1}}.orders_{{00..07}}"), Some("user_id % 16"));
+        let many =
+            sharded(urls, "orders", &format!("{prefix}_b{{0..2}}.orders_{{0..7}}"), Some("user_id % 24"));
         let whole = digest_now(&one, &from).await;
         assert_eq!(whole.rows, 3000);
 
@@ -75,12 +77,19 @@ async fn sixteen_tables_on_two_servers_become_twenty_four_in_three_places_and_on
             .map(|n| (urls[(n / 8).min(1)].as_str(), format!("{prefix}_b{}.orders_{}", n / 8, n % 8)))
             .collect();
         in_place(&places, "user_id % 24", 3000).await;
-        let index = value(places[23].0, &format!("SELECT COUNT(*) FROM information_schema.statistics WHERE \
-             table_schema = '{prefix}_b2' AND table_name = 'orders_7' AND index_name = 'by_user'")).await;
+        let index = value(
+            places[23].0,
+            &format!(
+                "SELECT COUNT(*) FROM information_schema.statistics WHERE \
+             table_schema = '{prefix}_b2' AND table_name = 'orders_7' AND index_name = 'by_user'"
+            ),
+        )
+        .await;
         assert_eq!(index.as_deref(), Some("1"), "secondary indexes come back in every shard");
 
         // Back in place of the sixteen, by another rule: 128 numbers, eight each.
-        let other = sharded(urls, "orders", &format!("{prefix}_a{{0..1}}.orders_{{00..07}}"), Some("user_id % 128"));
+        let other =
+            sharded(urls, "orders", &format!("{prefix}_a{{0..1}}.orders_{{00..07}}"), Some("user_id % 128"));
         let published = restored((&many, &orders), (&other, &orders), LoadMode::Replace).await;
         assert_eq!(digest_now(&other, &orders).await, whole);
         in_place(&sixteen, "user_id % 128 DIV 8", 3000).await;
@@ -120,17 +129,20 @@ async fn a_rule_over_texts_is_what_the_server_says_of_them_and_rows_without_a_sh
         assert_eq!(strays(urls, &prefix).await, [""; 0]);
         cut.release().await.unwrap();
 
-        run(&urls[0], &[&format!("UPDATE `{prefix}_plain`.orders SET name = order_id WHERE name IS NULL")]).await;
+        run(&urls[0], &[&format!("UPDATE `{prefix}_plain`.orders SET name = order_id WHERE name IS NULL")])
+            .await;
         restored((&one, &from), (&by_name, &orders), LoadMode::Create).await;
         let tables: Vec<(&str, String)> =
             (0..4).map(|n| (urls[n / 2].as_str(), format!("{prefix}_{}.orders_{}", n / 2, n % 2))).collect();
         in_place(&tables, "crc32(convert(name using utf8mb4)) % 4", 500).await;
 
-        run(&urls[0], &[&format!("UPDATE `{prefix}_plain`.orders SET user_id = -3 WHERE order_id = 1")]).await;
+        run(&urls[0], &[&format!("UPDATE `{prefix}_plain`.orders SET user_id = -3 WHERE order_id = 1")])
+            .await;
         let signed = sharded(urls, "orders", &shards, Some("user_id % 4"));
         let cut = cut_of(&one, std::slice::from_ref(&from)).await;
         let load = begin(&signed, cut.as_ref(), &[(&from, &orders)], LoadMode::Replace).await.unwrap();
-        let refused = fill(load.as_ref(), cut.as_ref(), &[(&from, &orders)], 1).await.unwrap_err().to_string();
+        let refused =
+            fill(load.as_ref(), cut.as_ref(), &[(&from, &orders)], 1).await.unwrap_err().to_string();
         assert!(refused.contains("gives -3, and no shard has a number below zero"), "{refused}");
         load.abandon().await.unwrap();
         cut.release().await.unwrap();
@@ -160,11 +172,14 @@ async fn what_a_declaration_lacks_is_said_before_anything_is_made() {
         let refused = begin(&none, cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
         assert!(refused.to_string().contains("its database is on 127.0.0.1:"), "{refused}");
         run(&urls[1], &[&format!("DROP DATABASE {prefix}_0")]).await;
-        for (rule, words) in
-            [(None, "without a rule"), (Some("who % 4"), "not among its columns"), (Some("name % 4"), "crc32(name)")]
-        {
+        for (rule, words) in [
+            (None, "without a rule"),
+            (Some("who % 4"), "not among its columns"),
+            (Some("name % 4"), "crc32(name)"),
+        ] {
             let store = sharded(urls, "orders", &shards, rule);
-            let refused = begin(&store, cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
+            let refused =
+                begin(&store, cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
             assert!(refused.to_string().contains(words), "{refused}");
         }
         let keyed = keepfast_mysql::MySqlStore::new(&keepfast_mysql::Options {
@@ -181,7 +196,8 @@ async fn what_a_declaration_lacks_is_said_before_anything_is_made() {
             sessions: 1,
             ..Default::default()
         });
-        let refused = begin(&keyed.unwrap(), cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
+        let refused =
+            begin(&keyed.unwrap(), cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
         assert!(refused.to_string().contains("declared key (name) must be unique"), "{refused}");
         run(&urls[0], &[&format!("CREATE TABLE {prefix}_0.orders_1 (id INT)")]).await;
         let refused = begin(&none, cut.as_ref(), &[(&from, &orders)], LoadMode::Create).await.unwrap_err();
@@ -216,17 +232,17 @@ async fn a_part_counts_once_however_often_it_is_written_and_by_whom() {
         let rows = |from, count| stream::iter(vec![Ok(batches[0].slice(from, count))]).boxed();
         let first = load.write_part(&orders, 0, rows(0, 300)).await.unwrap();
         assert_eq!(load.write_part(&orders, 0, rows(0, 300)).await.unwrap(), first);
-        assert!(matches!(
-            load.write_part(&orders, 0, rows(0, 299)).await,
-            Err(StoreError::Conflict { .. })
-        ));
+        assert!(matches!(load.write_part(&orders, 0, rows(0, 299)).await, Err(StoreError::Conflict { .. })));
         // One server has a part's rows, the other lost them: another process writes it again.
         let token = load.token().unwrap();
         drop(load);
         let elsewhere = declared();
         let left = elsewhere.unfinished_loads().await.unwrap();
         let left = left.iter().find(|l| l.token == token).unwrap();
-        assert_eq!((left.purpose.as_str(), left.targets.as_slice()), (Some("once"), [orders.clone()].as_slice()));
+        assert_eq!(
+            (left.purpose.as_str(), left.targets.as_slice()),
+            (Some("once"), [orders.clone()].as_slice())
+        );
         let load = elsewhere.attach_load(&token).await.unwrap();
         let second = load.write_part(&orders, 1, rows(300, 300)).await.unwrap();
         let mut there = strays(&urls[1..], &prefix).await;

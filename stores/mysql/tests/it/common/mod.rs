@@ -8,8 +8,8 @@ use keepfast_store::load::LoadTable;
 use keepfast_store::{
     CutOptions, Load, LoadMode, LoadOptions, OpenCut, PlanOptions, Published, ScanOptions, Store, StoreError,
 };
-use std::sync::Arc;
 use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Both kinds of server.
@@ -34,7 +34,8 @@ pub fn fresh(name: &str) -> String {
 
 /// The store of these servers.
 pub fn store(urls: &[String], tables: &[(&str, &str)]) -> MySqlStore {
-    let sharded = |shards: &str| keepfast_mysql::ShardedTable { shards: shards.to_owned(), ..Default::default() };
+    let sharded =
+        |shards: &str| keepfast_mysql::ShardedTable { shards: shards.to_owned(), ..Default::default() };
     MySqlStore::new(&Options {
         urls: urls.to_vec(),
         tables: tables.iter().map(|(name, shards)| ((*name).to_owned(), sharded(shards))).collect(),
