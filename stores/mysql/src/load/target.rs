@@ -1,0 +1,241 @@
+//! What a load makes: tables, where their rows go, and how they are given.
+
+use super::PREFIX;
+use super::place::{Place, Standing};
+use crate::catalog::PhysicalTable;
+use crate::connection::Connection;
+use crate::definition::Definition;
+use crate::names::quoted;
+use crate::rule::{Router, Rule};
+use crate::store::{KIND, Shared};
+use keepfast_model::{TableName, TableSchema};
+use keepfast_store::load::LoadTable;
+use keepfast_store::{LoadMode, Result, StoreError};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::sync::OnceCell;
+
+/// A table that is loaded.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub logical: TableName,
+    pub schema: TableSchema,
+    pub mode: LoadMode,
+    pub tag: String,
+    /// The server's own statement of where it came from.
+    pub statement: Option<String>,
+    pub definition: Definition,
+    pub rule: Option<String>,
+    pub router: Option<Router>,
+    pub places: Vec<Place>,
+    pub form: OnceCell<Form>,
+}
+
+/// How rows are given.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// Positions of the columns that a statement may set.
+    pub columns: Vec<usize>,
+    /// One for each physical table.
+    pub statements: Arc<Vec<String>>,
+}
+
+/// A load as its journal has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub tables: Vec<RecordTable>,
+    /// Servers and databases of the journals.
+    pub journals: Vec<(String, String)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RecordTable {
+    pub logical: TableName,
+    pub schema: TableSchema,
+    pub mode: LoadMode,
+    pub tag: String,
+    pub statement: Option<String>,
+    pub rule: Option<String>,
+    /// Server, database, name, and name before the publication.
+    pub places: Vec<(String, String, String, String)>,
+}
+
+impl Target {
+    pub async fn new(
+        shared: &Shared,
+        connections: &mut [Connection],
+        standing: &mut Standing,
+        table: LoadTable,
+        (run, at): (&str, usize),
+    ) -> Result<Self> {
+        let name = table.target.table.clone();
+        let refuse = |what: String| shared.unsupported(what);
+        if table.mode == LoadMode::Merge {
+            return Err(refuse("merge rows into a table".into()));
+        }
+        let own = table.dependents.into_iter().find(|d| d.kind == format!("{KIND} table"));
+        let found = standing.places(shared, connections, &table.target).await?;
+        let mut places = vec![];
+        for (server, database, name) in found {
+            if table.mode == LoadMode::Create
+                && standing.has(shared, connections, (server, &database, &name)).await?
+            {
+                return Err(StoreError::TableExists {
+                    table: table.target.to_string(),
+                    store: shared.to_string(),
+                });
+            }
+            let staging = format!("{PREFIX}{run}_{at}_{}", places.len());
+            places.push(Place { server, database, name, staging });
+        }
+        if let Some((_, key)) = shared.tables.get(&name).filter(|(_, key)| !key.is_empty())
+            && table.schema.key_names() != *key
+        {
+            return Err(refuse(format!(
+                "load table '{name}': its declared key ({}) must be unique over all shards, and the rows are known to be unique by ({}) \
+                 only",
+                key.join(", "),
+                table.schema.key_names().join(", ")
+            )));
+        }
+        let rule = match (shared.rules.get(&name), places.len()) {
+            (_, 1) => None,
+            (Some(rule), _) => Some(rule.text().to_owned()),
+            (None, many) => {
+                return Err(refuse(format!(
+                    "load table '{name}' into its {many} shards without a rule; declare one, such as shard_rule = \"user_id % {many}\""
+                )));
+            }
+        };
+        let record = RecordTable {
+            logical: table.target,
+            schema: table.schema,
+            mode: table.mode,
+            tag: table.replaced_tag,
+            statement: own.map(|own| own.definition),
+            rule,
+            places: vec![],
+        };
+        Self::with_places(shared, record, places)
+    }
+
+    pub fn of_record(shared: &Shared, table: RecordTable) -> Result<Self> {
+        let places = table.places.iter().map(|(server, database, name, staging)| {
+            Ok(Place {
+                server: shared.server_named(server)?,
+                database: database.clone(),
+                name: name.clone(),
+                staging: staging.clone(),
+            })
+        });
+        let places: Vec<Place> = places.collect::<Result<_>>()?;
+        Self::with_places(shared, table, places)
+    }
+
+    fn with_places(shared: &Shared, table: RecordTable, places: Vec<Place>) -> Result<Self> {
+        let name = &table.logical.table;
+        let definition = match &table.statement {
+            None => Definition::of_schema(&table.schema),
+            Some(statement) => Definition::of_statement(statement)
+                .map_err(|reason| shared.unsupported(format!("make table '{name}' again: {reason}")))?,
+        };
+        let router = match &table.rule {
+            None => None,
+            Some(rule) => Some(
+                Rule::parse(rule, places.len())
+                    .and_then(|rule| rule.over(&table.schema))
+                    .map_err(|reason| shared.unsupported(format!("load table '{name}': {reason}")))?,
+            ),
+        };
+        Ok(Self {
+            logical: table.logical,
+            schema: table.schema,
+            mode: table.mode,
+            tag: table.tag,
+            statement: table.statement,
+            definition,
+            rule: table.rule,
+            router,
+            places,
+            form: OnceCell::new(),
+        })
+    }
+}
+
+/// Refuses foreign keys that could not be made again, before any row is loaded.
+pub(super) async fn check_foreign_keys(
+    shared: &Shared,
+    connections: &mut [Connection],
+    standing: &mut Standing,
+    tables: &[Target],
+) -> Result<()> {
+    let mut missing = vec![];
+    for target in tables.iter().filter(|target| !target.definition.foreign.is_empty()) {
+        let [place] = target.places.as_slice() else {
+            return Err(shared.unsupported(format!(
+                "load table '{}' into several shards: it has foreign keys, and which shard they refer to is not known",
+                target.logical.table
+            )));
+        };
+        for key in &target.definition.foreign {
+            let database = key.database.as_ref().unwrap_or(&place.database);
+            let loaded = tables.iter().flat_map(|t| &t.places).any(|other| {
+                (other.server, &other.database, &other.name) == (place.server, database, &key.table)
+            });
+            if !loaded && !standing.has(shared, connections, (place.server, database, &key.table)).await? {
+                missing.push(format!(
+                    "'{}' of '{}' to '{database}.{}'",
+                    key.name, target.logical.table, key.table
+                ));
+            }
+        }
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(shared.unsupported(format!(
+            "make foreign keys to tables that are not there: {}; restore those tables too",
+            missing.join(", ")
+        ))),
+    }
+}
+
+/// Which columns are loaded, and how a statement loads them: what stands behind the table's name.
+pub(super) fn statement(schema: &TableSchema, made: &PhysicalTable) -> Result<(Vec<usize>, String), String> {
+    let mut columns = vec![];
+    let (mut fields, mut sets) = (vec![], vec![]);
+    for (at, column) in schema.columns.iter().enumerate() {
+        let own = made.columns.iter().find(|c| c.name == column.name);
+        let own = own.ok_or_else(|| format!("column '{}' is not in its definition", column.name))?;
+        if own.generated {
+            continue;
+        }
+        columns.push(at);
+        let variable = format!("@v{at}");
+        // The file is read as bytes, so that nothing is converted twice; what is no text says how it is meant.
+        let set = match own.declared.data_type.as_str() {
+            "bit" => Some(format!("CAST({variable} AS UNSIGNED)")),
+            "json" | "uuid" | "inet4" | "inet6" | "enum" | "set" => {
+                Some(format!("CONVERT({variable} USING utf8mb4)"))
+            }
+            _ => match own.collation.as_deref() {
+                Some(collation) if !(collation.starts_with("utf8mb4") || collation == "binary") => {
+                    Some(format!("CONVERT({variable} USING utf8mb4)"))
+                }
+                _ => None,
+            },
+        };
+        match set {
+            None => fields.push(quoted(&column.name)),
+            Some(set) => {
+                fields.push(variable);
+                sets.push(format!("{} = {set}", quoted(&column.name)));
+            }
+        }
+    }
+    if made.columns.len() != schema.columns.len() {
+        return Err("its definition has other columns".into());
+    }
+    let sets = if sets.is_empty() { String::new() } else { format!(" SET {}", sets.join(", ")) };
+    let form = "CHARACTER SET binary FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n'";
+    Ok((columns, format!("{form} ({}){sets}", fields.join(", "))))
+}
