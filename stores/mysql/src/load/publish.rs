@@ -385,6 +385,10 @@ pub(crate) async fn undo(shared: &Arc<Shared>, token: &UndoToken) -> Result<()> 
     let fail = |e: WireError| controls.failed("undo a restore", server, e);
     let left = {
         let mut at = controls.locked(server, PATIENCE).await?;
+        if journal.get(&mut at, journal::PUBLISHED).await.map_err(fail)?.is_some() {
+            // Another process has brought an undo that died to its end.
+            return journal.drop(&mut at).await.map_err(fail);
+        }
         journal.get(&mut at, journal::PLAN).await.map_err(fail)?
     };
     let plan = match left {
@@ -397,6 +401,8 @@ pub(crate) async fn undo(shared: &Arc<Shared>, token: &UndoToken) -> Result<()> 
             let mut at = controls.locked(server, PATIENCE).await?;
             journal.drop(&mut at).await.map_err(fail)?;
             journal.create(&mut at).await.map_err(fail)?;
+            let begun = json!({ "begun": jiff::Timestamp::now() });
+            journal.put(&mut at, journal::REMEMBER, "", &begun).await.map_err(fail)?;
             journal.put(&mut at, journal::PLAN, "", &json!(plan)).await.map_err(fail)?;
             plan
         }

@@ -79,14 +79,20 @@ async fn finish(controls: &Controls, run: &str, left: &Left) -> Result<()> {
                 Brought::Nowhere | Brought::Published(_) | Brought::Over(_) => {}
             }
         } else if let Ok(plan) = serde_json::from_value::<Plan>(plan) {
-            match swap::begun(controls, &plan).await? {
+            let begun = swap::begun(controls, &plan).await?;
+            match begun {
                 false => swap::give_up(controls, &plan).await?,
                 true => swap::run(controls, &plan).await.map_err(|failed| match failed {
                     swap::Failed::Back(e) | swap::Failed::Undone(e) | swap::Failed::Half(e) => e,
                 })?,
             }
             let mut at = controls.locked(server, PATIENCE).await?;
-            journal.drop(&mut at).await.map_err(|e| controls.failed("sweep", server, e))?;
+            let ended = match begun {
+                // Who asked for it hears that it was done.
+                true => journal.put(&mut at, journal::PUBLISHED, "", &json!(null)).await.map(drop),
+                false => journal.drop(&mut at).await,
+            };
+            ended.map_err(|e| controls.failed("sweep", server, e))?;
         }
     }
     Ok(())
