@@ -1,7 +1,6 @@
 //! Tests on real servers: MariaDB and MySQL, two of each.
 
 mod common;
-mod faults;
 mod foreign_keys;
 mod loading;
 mod reading;

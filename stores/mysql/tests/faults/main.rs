@@ -1,4 +1,11 @@
 //! Connections that break and locks that cannot be had: what was, or what comes, on all servers; never half.
+//!
+//! These tests hold locks for seconds, which keep the servers from being locked for others' cuts: they run one by one, and beside no
+//! others.
+
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../it/common/mod.rs"]
+mod common;
 
 use crate::common::*;
 use futures::{StreamExt, stream};
@@ -8,6 +15,9 @@ use keepfast_mysql::testing::{self, Session};
 use keepfast_store::{LoadMode, LoadState, Store, StoreError};
 use serde_json::json;
 use std::time::{Duration, Instant};
+
+/// Held by the test that runs.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A table of two shards on two servers with a row each, whose text is `old`, and a plain one whose text is `new`.
 struct Shop {
@@ -98,6 +108,7 @@ async fn kill(url: &str, user: &str) -> usize {
 
 #[tokio::test]
 async fn connections_killed_while_rows_are_loaded_leave_nothing_of_the_part_and_it_is_written_again() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "killed").await;
@@ -150,6 +161,7 @@ async fn connections_killed_while_rows_are_loaded_leave_nothing_of_the_part_and_
 
 #[tokio::test]
 async fn a_lock_that_cannot_be_had_ends_the_publication_in_time_and_changes_nothing() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "locked").await;
@@ -192,6 +204,7 @@ async fn killed_half_way(shop: &Shop) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_publication_killed_between_two_servers_is_brought_to_its_end_by_whoever_comes_next() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         // The same restore asks how far it was.
@@ -224,6 +237,7 @@ async fn a_publication_killed_between_two_servers_is_brought_to_its_end_by_whoev
 
 #[tokio::test]
 async fn a_connection_killed_while_it_renames_is_made_anew_and_the_publication_goes_on() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "rename").await;
@@ -254,6 +268,7 @@ async fn a_connection_killed_while_it_renames_is_made_anew_and_the_publication_g
 
 #[tokio::test]
 async fn an_undo_killed_between_two_servers_is_brought_to_its_end_by_the_same_command() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "undo").await;
@@ -282,6 +297,7 @@ async fn an_undo_killed_between_two_servers_is_brought_to_its_end_by_the_same_co
 
 #[tokio::test]
 async fn what_was_written_since_a_publication_is_not_what_it_published() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "since").await;
@@ -305,6 +321,7 @@ async fn what_was_written_since_a_publication_is_not_what_it_published() {
 
 #[tokio::test]
 async fn a_server_that_refuses_its_names_sends_the_others_back() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let shop = Shop::make(&urls, "refused").await;
@@ -339,6 +356,7 @@ async fn a_server_that_refuses_its_names_sends_the_others_back() {
 
 #[tokio::test]
 async fn a_load_with_binlog_off_writes_nothing_into_the_log() {
+    let _alone = ALONE.lock().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         for (option, logged) in [("?binlog=off", false), ("", true)] {
