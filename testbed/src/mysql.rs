@@ -139,6 +139,8 @@ impl MySql {
         let failed = |why: String| Missing::Failed(format!("{} does not start: {why}", kind.name()));
         let data = folder.join("data");
         copy(&system, &data).map_err(|e| failed(e.to_string()))?;
+        // Each names itself: two of one name cannot follow each other.
+        let _ = std::fs::remove_file(data.join("auto.cnf"));
         let (port, password, socket) = (free_port()?, random_word()?, folder.join("socket"));
         let mut command = kind.command(&debian, &data);
         command.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--local-infile=1"]);
