@@ -79,6 +79,14 @@ impl Address {
         let password = url.password().map(plain).transpose()?.map(Zeroizing::new);
         Ok(Located { address, password })
     }
+
+    /// Where the server is, whoever enters it.
+    pub fn place(&self) -> String {
+        match &self.socket {
+            Some(path) => path.display().to_string(),
+            None => format!("{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// Text whose other bytes stand as `%41`.
@@ -101,10 +109,7 @@ fn percent(text: &str) -> Option<String> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.socket {
-            Some(path) => write!(f, "mysql://{}@{}", self.user, path.display()),
-            None => write!(f, "mysql://{}@{}:{}", self.user, self.host, self.port),
-        }
+        write!(f, "mysql://{}@{}", self.user, self.place())
     }
 }
 

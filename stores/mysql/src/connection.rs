@@ -39,6 +39,13 @@ pub(crate) struct Rows<'a> {
     ended: bool,
 }
 
+/// A statement whose rows are on their way as texts.
+#[derive(Debug)]
+pub(crate) struct TextRows<'a> {
+    channel: &'a mut Channel,
+    ended: bool,
+}
+
 impl Connection {
     /// Connects and presents itself.
     pub async fn open(address: &Address, password: &str) -> Result<Self, WireError> {
@@ -125,27 +132,42 @@ impl Connection {
 
     /// Runs a statement and reads its rows as text.
     pub async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, WireError> {
-        let read = self.rows_once(sql).await;
+        Ok(self.table(sql).await?.1)
+    }
+
+    /// As [`Self::rows`], with the names of the columns.
+    pub async fn table(&mut self, sql: &str) -> Result<(Vec<String>, Vec<TextRow>), WireError> {
+        let read = self.table_once(sql).await;
         self.over(read)
     }
 
-    async fn rows_once(&mut self, sql: &str) -> Result<Vec<TextRow>, WireError> {
+    async fn table_once(&mut self, sql: &str) -> Result<(Vec<String>, Vec<TextRow>), WireError> {
         self.send(0x03, sql.as_bytes()).await?;
         let columns = match reply::first(self.channel.read().await?)? {
             Reply::Rows(columns) => columns,
-            _ => return Ok(vec![]),
+            _ => return Ok((vec![], vec![])),
         };
-        self.heads(columns).await?;
+        let names = self.heads(columns).await?.into_iter().map(|head| head.name).collect();
         let mut rows = vec![];
         loop {
             let message = self.channel.read().await?;
             if reply::ends(message)? {
-                return Ok(rows);
+                return Ok((names, rows));
             }
             let mut reader = Reader(message);
             let row = (0..columns).map(|_| Ok(reader.nullable()?.map(<[u8]>::to_vec)));
             rows.push(row.collect::<Result<_, WireError>>()?);
         }
+    }
+
+    /// Runs a statement whose rows are read one by one, as text.
+    pub async fn texts(&mut self, sql: &str) -> Result<TextRows<'_>, WireError> {
+        self.send(0x03, sql.as_bytes()).await?;
+        match reply::first(self.channel.read().await?)? {
+            Reply::Rows(columns) => self.heads(columns).await?,
+            _ => return Err(WireError::Malformed("a query gives no rows")),
+        };
+        Ok(TextRows { channel: &mut self.channel, ended: false })
     }
 
     /// Runs a statement in the binary form, whose rows are read one by one.
@@ -224,5 +246,17 @@ impl Rows<'_> {
             Some((0, row)) => Ok(Some(row)),
             _ => Err(WireError::Malformed("a row is none")),
         }
+    }
+}
+
+impl TextRows<'_> {
+    /// The next row, to be taken apart value by value; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Reader<'_>>, WireError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let message = self.channel.read().await?;
+        self.ended = reply::ends(message)?;
+        Ok((!self.ended).then_some(Reader(message)))
     }
 }

@@ -9,7 +9,9 @@ use crate::decode::{Decoder, needs_exact};
 use crate::error::failed;
 use crate::names::{full, quoted};
 use crate::plan::{Piece, pieces};
+use crate::polite::Watch;
 use crate::pool::Pool;
+use crate::prove::{Samples, prove};
 use crate::store::{Logical, Shared};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -33,11 +35,14 @@ pub(crate) struct MySqlCut {
     cut: Cut,
     tables: BTreeMap<TableName, Logical>,
     pools: Vec<Arc<Pool>>,
+    samples: Samples,
+    watches: Vec<Option<Arc<Watch>>>,
 }
 
 impl MySqlCut {
     pub async fn open(shared: Arc<Shared>, tables: &[TableName], options: &CutOptions) -> Result<Self> {
         let mut connections = shared.connect().await?;
+        crate::privileges::check_backup(&shared, &mut connections, tables).await?;
         let mut resolved = BTreeMap::new();
         for table in tables {
             let logical = shared.resolve(table, &mut connections).await?;
@@ -66,24 +71,28 @@ impl MySqlCut {
     pub async fn hold(shared: Arc<Shared>, tables: BTreeMap<TableName, Logical>) -> Result<Self> {
         let used: BTreeSet<usize> = tables.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
         let used: Vec<usize> = used.into_iter().collect();
-        let at = Timestamp::now();
+        let at = Timestamp::now() - shared.behind;
         let Held { servers, barrier } = crate::barrier::hold(&shared, &used).await?;
         let exactness = match servers.len() {
             0 | 1 => Exactness::Exact,
             _ => Exactness::Bounded { ms: u64::try_from(barrier.as_millis()).unwrap_or(u64::MAX).max(1) },
         };
         let mut pools: Vec<Arc<Pool>> = shared.servers.iter().map(|_| Arc::default()).collect();
+        let mut watches: Vec<Option<Arc<Watch>>> = shared.servers.iter().map(|_| None).collect();
         let mut positions = vec![];
         for AtServer { server, sessions, position } in servers {
             let address = &shared.servers[server].address;
             if let Some((file, offset)) = position {
-                let shard = ShardId(format!("{}:{}", address.host, address.port));
+                let shard = ShardId(shared.servers[server].place());
                 positions.push(ShardPosition { shard, position: Position::File { file, offset } });
             }
             pools[server] = Arc::new(Pool::new(address.to_string(), sessions));
+            watches[server] =
+                Watch::start(&shared.servers[server], shared.limits, pools[server].clone()).await?;
         }
         tracing::info!(ms = barrier.as_millis() as u64, servers = used.len(), "the barrier was held");
-        Ok(Self { shared, cut: Cut { at, exactness, positions }, tables, pools })
+        let samples = Samples::new(at.as_second() as usize);
+        Ok(Self { shared, cut: Cut { at, exactness, positions }, tables, pools, samples, watches })
     }
 
     fn logical(&self, table: &TableName) -> Result<&Logical> {
@@ -136,6 +145,7 @@ impl OpenCut for MySqlCut {
                 });
             }
         }
+        self.samples.choose(table, &partitions);
         Ok(partitions)
     }
 
@@ -162,12 +172,22 @@ impl OpenCut for MySqlCut {
         let decoder = Decoder::new(&schema, options.columns.is_none() && needs_exact(&schema));
         let session = self.pools[shard.server].take().await?;
         let address = self.shared.servers[shard.server].address.clone();
-        let reading =
-            crate::scan::Reading::new(session, sql, decoder, options.batch_rows, BATCH_BYTES, address);
+        let watch = self.watches[shard.server].clone();
+        let reading = crate::scan::Reading::new(
+            session,
+            sql,
+            decoder,
+            (options.batch_rows, BATCH_BYTES),
+            address,
+            watch,
+        );
         let batches = try_unfold(reading, |mut reading| async move {
             Ok(reading.next().await?.map(|batch| (batch, reading)))
         });
-        Ok(batches.boxed())
+        Ok(match options.columns {
+            None => self.samples.watch(partition, &schema, batches.boxed()),
+            Some(_) => batches.boxed(),
+        })
     }
 
     async fn changes(&self, table: &TableName, _: &[ShardPosition]) -> Result<BatchStream> {
@@ -177,25 +197,10 @@ impl OpenCut for MySqlCut {
         })
     }
 
-    async fn prove(&self, table: &TableName, _: &ProofRequest) -> Result<Option<SourceProof>> {
+    async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
-        let mut rows = 0;
-        for shard in &logical.shards {
-            let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));
-            let mut session = self.pools[shard.server].take().await?;
-            let counted = session.connection().rows(&sql).await;
-            let address = &self.shared.servers[shard.server].address;
-            let counted = counted.map_err(|e| failed("count the rows", address, e))?;
-            session.done().await.map_err(|e| failed("count the rows", address, e))?;
-            let text = counted.first().and_then(|row| row.first()?.as_deref());
-            let number: Option<u64> = text.and_then(|t| std::str::from_utf8(t).ok()?.parse().ok());
-            rows += number.ok_or_else(|| StoreError::Damaged {
-                object: shard.id.0.clone(),
-                reason: "its count is no number".into(),
-            })?;
-        }
-        let method = "COUNT(*) of each shard, in the snapshot that was read".to_owned();
-        Ok(Some(SourceProof { rows, ranges: vec![], method }))
+        let proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        Ok(Some(proof))
     }
 
     async fn release(&self) -> Result<()> {

@@ -15,14 +15,20 @@ mod error;
 mod load;
 mod names;
 mod plan;
+mod polite;
 mod pool;
+mod privileges;
+mod prove;
 mod rule;
 mod scan;
+mod sphere;
 mod store;
 #[doc(hidden)]
 pub mod testing;
+mod texts;
 mod topology;
 mod types;
 mod wire;
 
+pub use polite::Limits;
 pub use store::{MySqlStore, Options, ShardedTable};

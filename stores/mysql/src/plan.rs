@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Rows below which a range is not worth a statement of its own.
 const ROWS: u64 = 50_000;
 
+/// Rows of a range at most, about: what goes wrong or is proven is a part of a large table.
+const MOST: u64 = 1_000_000;
+
 /// A range of the first key column: from `from` on, before `to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Piece {
@@ -35,13 +38,13 @@ impl Piece {
     }
 }
 
-/// Up to `wanted` ranges that cover the shard. The first and the last one have no end, whatever the least and the greatest key are.
+/// `wanted` ranges, more of a large shard and fewer of a small one, that cover the shard. The first and the last one have no end, whatever the least and the greatest key are.
 pub(crate) async fn pieces(
     connection: &mut Connection,
     table: &PhysicalTable,
     wanted: u32,
 ) -> Result<Vec<Piece>, WireError> {
-    let wanted = u64::from(wanted).min(table.rows / ROWS).max(1);
+    let wanted = u64::from(wanted).max(table.rows / MOST).min(table.rows / ROWS).max(1);
     let first = table.key.first().and_then(|name| table.columns.iter().find(|c| c.name == *name));
     let number = first.filter(|c| c.declared.data_type.ends_with("int"));
     let (Some(column), 2..) = (number, wanted) else { return Ok(vec![Piece::default()]) };

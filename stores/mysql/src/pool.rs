@@ -67,6 +67,12 @@ impl Pool {
         }
     }
 
+    /// Sessions that are taken.
+    pub fn at_work(&self) -> usize {
+        let state = self.state();
+        state.alive - state.idle.len()
+    }
+
     /// Ends all sessions; those at work end when they are done.
     pub fn close(&self) {
         let mut state = self.state();

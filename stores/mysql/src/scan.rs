@@ -3,10 +3,12 @@
 use crate::address::Address;
 use crate::decode::Decoder;
 use crate::error::failed;
+use crate::polite::Watch;
 use crate::pool::Session;
 use crate::wire::WireError;
 use arrow::array::RecordBatch;
 use keepfast_store::{Result, StoreError};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -22,13 +24,14 @@ impl Reading {
         session: Session,
         sql: String,
         decoder: Decoder,
-        batch_rows: usize,
-        batch_bytes: usize,
+        (batch_rows, batch_bytes): (usize, usize),
         server: Address,
+        watch: Option<Arc<Watch>>,
     ) -> Self {
         let (sender, batches) = mpsc::channel(1);
         let task = tokio::spawn(async move {
-            let read = read(session, &sql, decoder, (batch_rows.max(1), batch_bytes), &sender).await;
+            let most = (batch_rows.max(1), batch_bytes);
+            let read = read(session, &sql, decoder, most, watch.as_deref(), &sender).await;
             if let Err(e) = read {
                 let e = match e {
                     Wrong::Wire(e) if e.code() == Some(TABLE_CHANGED) => StoreError::SchemaChanged {
@@ -81,8 +84,12 @@ async fn read(
     sql: &str,
     mut decoder: Decoder,
     (batch_rows, batch_bytes): (usize, usize),
+    watch: Option<&Watch>,
     batches: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<(), Wrong> {
+    if let Some(watch) = watch {
+        watch.free().await;
+    }
     let mut rows = session.connection().stream(sql).await?;
     let heads = rows.columns().to_vec();
     loop {
@@ -98,6 +105,9 @@ async fn read(
             let batch = decoder.finish().map_err(Wrong::Rows)?;
             if batches.send(Ok(batch)).await.is_err() {
                 return Ok(());
+            }
+            if let Some(watch) = watch {
+                watch.free().await;
             }
         }
         if !more {

@@ -6,19 +6,25 @@ use crate::connection::Connection;
 use crate::cut::MySqlCut;
 use crate::error::failed;
 use crate::load::{self, MySqlLoad};
+use crate::polite::{Limits, replication};
 use crate::rule::Rule;
-use crate::topology::{Physical, expand};
+use crate::sphere;
+use crate::topology::{Glob, Physical, Wild, expand};
 use async_trait::async_trait;
 use keepfast_model::point::Dependent;
 use keepfast_model::{ByteCount, ShardId, TableName, TableSchema};
 use keepfast_store::{
     Capabilities, CutKind, CutOptions, Load, LoadOptions, OpenCut, PublishKind, Result, Store, StoreError,
-    TableInfo, UndoToken, UnfinishedLoad,
+    SystemClock, TableInfo, Throttled, UndoToken, UnfinishedLoad, throttled,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// How far behind a replica may be that is read, where nothing else is said.
+const LAG: Duration = Duration::from_secs(60);
 
 /// The kind of store, as restore points name it.
 pub(crate) const KIND: &str = "mysql";
@@ -32,8 +38,18 @@ pub struct Options {
     pub password: Option<Zeroizing<String>>,
     /// Logical tables and the patterns of their shards.
     pub tables: BTreeMap<String, ShardedTable>,
+    /// The text of a ShardingSphere configuration whose sharded tables are declared too.
+    pub sharding_sphere: Option<String>,
+    /// Tables that are left out where a whole database is meant: patterns such as `shop.tmp_*` or `*.log`.
+    pub exclude: Vec<String>,
     /// Sessions a server that read or write at once.
     pub sessions: usize,
+    /// One URL for each of `urls`, of a replica that is read in its place; none reads the servers themselves.
+    pub replicas: Vec<String>,
+    /// Rows a second that are read at most, of all servers together.
+    pub rows_per_second: Option<u64>,
+    /// When reading pauses.
+    pub limits: Limits,
 }
 
 /// A logical table.
@@ -45,6 +61,8 @@ pub struct ShardedTable {
     pub key: Vec<String>,
     /// SQL whose number says which shard a row belongs to, such as `user_id % 128`; restores into several shards need it.
     pub shard_rule: Option<String>,
+    /// Patterns such as `*.orders_old` of tables that are none of its shards.
+    pub exclude: Vec<String>,
 }
 
 impl fmt::Debug for Options {
@@ -58,12 +76,17 @@ impl fmt::Debug for Options {
 #[derive(Clone, Debug)]
 pub struct MySqlStore {
     pub(crate) shared: Arc<Shared>,
+    /// Those that are read in place of the servers, one for each.
+    replicas: Vec<Server>,
 }
 
 /// A server and how it is entered.
+#[derive(Clone)]
 pub(crate) struct Server {
     pub address: Address,
     password: Zeroizing<String>,
+    /// See [`Self::name`]. A replica has that of the server that it follows.
+    name: String,
 }
 
 impl fmt::Debug for Server {
@@ -72,12 +95,18 @@ impl fmt::Debug for Server {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub servers: Vec<Server>,
     pub tables: BTreeMap<String, (Vec<Physical>, Vec<String>)>,
     pub rules: BTreeMap<String, Rule>,
     pub sessions: usize,
+    pub limits: Limits,
+    /// Tables whose shards are all that a pattern with `*` finds.
+    wild: BTreeMap<String, Wild>,
+    exclude: Vec<Glob>,
+    /// How far these servers are behind others whose moment is meant.
+    pub behind: Duration,
 }
 
 /// A shard: a physical table on one of the servers.
@@ -98,6 +127,19 @@ pub(crate) struct Logical {
 }
 
 impl Server {
+    fn parse(url: &str, password: Option<&Zeroizing<String>>) -> Result<Self> {
+        let located = Address::parse(url)?;
+        let password = located.password.or_else(|| password.cloned()).unwrap_or_default();
+        let name = located.address.place();
+        Ok(Self { address: located.address, password, name })
+    }
+
+    /// Where its change log stands: its address, and for a replica what it follows.
+    pub fn place(&self) -> String {
+        let own = self.address.place();
+        if own == self.name { own } else { format!("{own} (replica of {})", self.name) }
+    }
+
     pub async fn connect(&self) -> Result<Connection> {
         let opened = Connection::open(&self.address, &self.password).await;
         opened.map_err(|e| failed("connect", &self.address, e))
@@ -118,12 +160,9 @@ impl Server {
         Ok(connection)
     }
 
-    /// Where it is, whoever enters it: what journals and undo tokens call it.
-    pub fn name(&self) -> String {
-        match &self.address.socket {
-            Some(path) => path.display().to_string(),
-            None => format!("{}:{}", self.address.host, self.address.port),
-        }
+    /// Where it is, whoever enters it: what shards, journals and undo tokens call it.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -133,29 +172,134 @@ impl MySqlStore {
     /// # Errors
     /// `Unsupported` for a URL or a pattern that is none.
     pub fn new(options: &Options) -> Result<Self> {
+        let password = options.password.as_ref();
         let mut servers = vec![];
         for url in &options.urls {
-            let located = Address::parse(url)?;
-            let password = located.password.or_else(|| options.password.clone()).unwrap_or_default();
-            servers.push(Server { address: located.address, password });
+            servers.push(Server::parse(url, password)?);
         }
-        let (mut tables, mut rules) = (BTreeMap::new(), BTreeMap::new());
+        let refuse = |what: String| StoreError::Unsupported { store: "a MySQL store".into(), what };
+        if !options.replicas.is_empty() && options.replicas.len() != servers.len() {
+            return Err(refuse(format!(
+                "read {} replicas of {} servers: it needs one for each, in the order of the servers",
+                options.replicas.len(),
+                servers.len()
+            )));
+        }
+        let mut replicas = vec![];
+        for (url, server) in options.replicas.iter().zip(&servers) {
+            replicas.push(Server { name: server.name.clone(), ..Server::parse(url, password)? });
+        }
+        let globs = |texts: &[String]| {
+            let parsed = texts.iter().map(|text| {
+                Glob::parse(text).map_err(|why| refuse(format!("leave out the tables '{text}': {why}")))
+            });
+            parsed.collect::<Result<Vec<_>>>()
+        };
+        let (mut wild, mut tables, mut rules) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (name, sharded) in &options.tables {
-            let shards = expand(&sharded.shards).map_err(|reason| StoreError::Unsupported {
+            let exclude = globs(&sharded.exclude)?;
+            if sharded.shards.contains('*') {
+                let found = Glob::parse(&sharded.shards).map_err(|why| {
+                    refuse(format!("have table '{name}' with the shards '{}': {why}", sharded.shards))
+                })?;
+                wild.insert(name.clone(), Wild { shards: found, exclude });
+                tables.insert(name.clone(), (vec![], sharded.key.clone()));
+                continue;
+            }
+            let mut shards = expand(&sharded.shards).map_err(|reason| StoreError::Unsupported {
                 store: "a MySQL store".into(),
                 what: format!("have table '{name}' with the shards '{}': {reason}", sharded.shards),
             })?;
+            shards.retain(|place| !exclude.iter().any(|glob| glob.is(place)));
             if let Some(rule) = &sharded.shard_rule {
-                let rule = Rule::parse(rule, shards.len()).map_err(|reason| StoreError::Unsupported {
-                    store: "a MySQL store".into(),
-                    what: format!("have table '{name}': {reason}"),
-                })?;
+                let rule = Rule::parse(rule, shards.len())
+                    .map_err(|reason| refuse(format!("have table '{name}': {reason}")))?;
                 rules.insert(name.clone(), rule);
             }
             tables.insert(name.clone(), (shards, sharded.key.clone()));
         }
-        let sessions = options.sessions.max(1);
-        Ok(Self { shared: Arc::new(Shared { servers, tables, rules, sessions }) })
+        let declared = options.sharding_sphere.as_deref().map(sphere::tables).transpose();
+        let declared = declared
+            .map_err(|why| refuse(format!("read the ShardingSphere configuration: {why}")))?
+            .unwrap_or_default();
+        for (name, shards) in declared {
+            // What is declared here goes before it.
+            tables.entry(name).or_insert((shards, vec![]));
+        }
+        let shared = Shared {
+            servers,
+            tables,
+            rules,
+            sessions: options.sessions.max(1),
+            limits: options.limits,
+            wild,
+            exclude: globs(&options.exclude)?,
+            behind: Duration::ZERO,
+        };
+        Ok(Self { shared: Arc::new(shared), replicas })
+    }
+
+    /// As [`Self::new`], read no faster than the options say.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn open(options: &Options) -> Result<Arc<dyn Store>> {
+        let store: Arc<dyn Store> = Arc::new(Self::new(options)?);
+        Ok(match options.rows_per_second {
+            None => store,
+            rows_per_second => {
+                let limits = throttled::Limits { rows_per_second, bytes_per_second: None };
+                Arc::new(Throttled::new(store, limits, Arc::new(SystemClock::default())))
+            }
+        })
+    }
+
+    /// The servers to read: the replicas, where there are some and all of them can be reached and keep up.
+    async fn reading(&self) -> Result<Arc<Shared>> {
+        if self.replicas.is_empty() {
+            return Ok(self.shared.clone());
+        }
+        let mut behind = Duration::ZERO;
+        for (replica, server) in self.replicas.iter().zip(&self.shared.servers) {
+            let lag = match self.lag(replica, server).await {
+                Ok(Ok(lag)) => lag,
+                Ok(Err(why)) => {
+                    tracing::warn!(replica = %replica.address, "the servers are read, and not their replicas: {why}");
+                    return Ok(self.shared.clone());
+                }
+                Err(e @ StoreError::Unavailable { .. }) => {
+                    tracing::warn!(replica = %replica.address, "the servers are read, and not their replicas: {e}");
+                    return Ok(self.shared.clone());
+                }
+                Err(e) => return Err(e),
+            };
+            // It says whole seconds.
+            behind = behind.max(lag + Duration::from_secs(1));
+        }
+        Ok(Arc::new(Shared { servers: self.replicas.clone(), behind, ..(*self.shared).clone() }))
+    }
+
+    /// How far a replica is behind; why it is not read otherwise.
+    async fn lag(&self, replica: &Server, server: &Server) -> Result<std::result::Result<Duration, String>> {
+        let fail = |e| failed("read how it replicates", &replica.address, e);
+        let mut connection = replica.connect().await?;
+        let found = replication(&mut connection).await.map_err(fail)?;
+        let id = server.connect().await?.rows("SELECT @@server_id").await;
+        let id = id.map_err(|e| failed("read its number", &server.address, e))?;
+        let id = id.first().and_then(|row| std::str::from_utf8(row.first()?.as_deref()?).ok()?.parse().ok());
+        let source = found.and_then(|f| f.source);
+        if source.is_none() || source != id {
+            return Err(self.shared.unsupported(format!(
+                "read {} in place of {}, because it is no replica of it",
+                replica.address, server.address
+            )));
+        }
+        let most = self.shared.limits.replica_lag.unwrap_or(LAG);
+        Ok(match found.and_then(|f| f.lag) {
+            None => Err("its replication has stopped".into()),
+            Some(lag) if lag > most => Err(format!("it is {} s behind", lag.as_secs())),
+            Some(lag) => Ok(lag),
+        })
     }
 }
 
@@ -178,20 +322,38 @@ impl Shared {
         found.ok_or_else(|| self.unsupported(format!("reach the server {name}: it is not declared any more")))
     }
 
-    /// The shards of a declared table and its key; also of one that a restore replaced or an undo put aside, under that name.
-    fn declared(&self, table: &str) -> Option<(Vec<Physical>, &[String])> {
-        if let Some((shards, key)) = self.tables.get(table) {
-            return Some((shards.clone(), key));
+    /// The shards of a declared table, those that a pattern with `*` finds now, and its key; also of one that a restore replaced or an
+    /// undo put aside, under that name.
+    pub async fn declared(
+        &self,
+        table: &TableName,
+        connections: &mut [Connection],
+    ) -> Result<Option<(Vec<Physical>, &[String])>> {
+        let name = table.table.as_str();
+        let (name, suffix) = match name.find("__replaced_").or_else(|| name.find("__undone_")) {
+            Some(at) if !self.tables.contains_key(name) => name.split_at(at),
+            _ => (name, ""),
+        };
+        let Some((shards, key)) = self.tables.get(name) else { return Ok(None) };
+        let mut shards = shards.clone();
+        if let Some(wild) = self.wild.get(name) {
+            let mut all = BTreeSet::new();
+            for (server, connection) in self.servers.iter().zip(connections) {
+                let found = catalog::tables(connection, None).await;
+                let found = found.map_err(|e| failed("list the tables", &server.address, e))?;
+                all.extend(found.into_iter().filter(|place| wild.is(place)));
+            }
+            shards = all.into_iter().collect();
         }
-        let at = table.find("__replaced_").or_else(|| table.find("__undone_"))?;
-        let (shards, key) = self.tables.get(&table[..at])?;
-        let kept = shards.iter().map(|(database, name)| (database.clone(), load::behind(name, &table[at..])));
-        Some((kept.collect(), key))
+        if !suffix.is_empty() {
+            shards.iter_mut().for_each(|(_, name)| *name = load::behind(name, suffix));
+        }
+        Ok(Some((shards, key)))
     }
 
     /// Finds a table's shards and checks that they agree. `connections` has one for each server.
     pub async fn resolve(&self, table: &TableName, connections: &mut [Connection]) -> Result<Logical> {
-        let declared = self.declared(&table.table);
+        let declared = self.declared(table, connections).await?;
         let mut shards = vec![];
         let mut missing = BTreeSet::new();
         let wanted: Vec<Option<&Physical>> = match &declared {
@@ -238,14 +400,16 @@ impl Shared {
         self.agree(table, shards, declared.as_ref().map_or(&[][..], |(_, key)| key))
     }
 
+    /// The databases of a table whose shards a pattern with `*` finds, as that pattern.
+    pub fn databases_of(&self, table: &str) -> Option<&str> {
+        self.wild.get(table).map(|wild| wild.shards.database())
+    }
+
     pub fn shard(&self, server: usize, table: PhysicalTable) -> Shard {
         let place = format!("{}.{}", table.database, table.name);
         let id = match self.servers.as_slice() {
             [_] => place,
-            servers => {
-                let address = &servers[server].address;
-                format!("{}:{}/{place}", address.host, address.port)
-            }
+            servers => format!("{}/{place}", servers[server].name()),
         };
         Shard { server, table, id: ShardId(id) }
     }
@@ -304,7 +468,31 @@ fn difference(first: &PhysicalTable, other: &PhysicalTable) -> Option<String> {
     if names(first) != names(other) {
         return Some("shards have other columns or another order of them".into());
     }
-    (first.key != other.key).then(|| "shards have other keys".into())
+    if first.key != other.key {
+        return Some("shards have other keys".into());
+    }
+    // Indexes, checks, engine, character set, row format, partitions: what the server itself says of them.
+    let (a, b) = (parts_of(&first.create), parts_of(&other.create));
+    let only = a.symmetric_difference(&b).next();
+    only.map(|part| format!("'{part}' is in one shard and not in another"))
+}
+
+/// The parts of a server's own statement that two shards have in common: without names and counters, and in no order.
+fn parts_of(create: &str) -> BTreeSet<String> {
+    let parts = create.lines().skip(1).map(|line| {
+        let line = line.trim().trim_end_matches(',');
+        let line = match line.strip_prefix("CONSTRAINT `").and_then(|rest| rest.split_once("` ")) {
+            Some((_, constraint)) => constraint,
+            None => line,
+        };
+        if !line.starts_with(')') {
+            return line.to_owned();
+        }
+        let words = line.split(' ').filter(|word| !word.starts_with("AUTO_INCREMENT="));
+        words.collect::<Vec<_>>().join(" ")
+    });
+    // Every line of it says something; comments of people do not matter.
+    parts.map(|part| part.split(" COMMENT").next().unwrap_or_default().to_owned()).collect()
 }
 
 impl fmt::Display for Shared {
@@ -350,14 +538,18 @@ impl Store for MySqlStore {
         for (server, connection) in self.shared.servers.iter().zip(&mut connections) {
             let found = catalog::tables(connection, database).await;
             for place in found.map_err(|e| failed("list the tables", &server.address, e))? {
-                match shards.get(&place) {
+                if self.shared.exclude.iter().any(|glob| glob.is(&place)) {
+                    continue;
+                }
+                let wild = self.shared.wild.iter().find(|(_, wild)| wild.is(&place)).map(|(name, _)| name);
+                match shards.get(&place).copied().or(wild) {
                     None if place.1.starts_with(load::PREFIX) => {}
                     None => {
                         names.insert(TableName { store: None, database: place.0, table: place.1 });
                     }
                     // A declared table is there when one of its shards is; reading it names those that are missing.
                     Some(name) if database.is_none() => {
-                        names.insert(TableName::bare(*name));
+                        names.insert(TableName::bare(name));
                     }
                     Some(_) => {}
                 }
@@ -380,7 +572,7 @@ impl Store for MySqlStore {
     }
 
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>> {
-        Ok(Arc::new(MySqlCut::open(self.shared.clone(), tables, options).await?))
+        Ok(Arc::new(MySqlCut::open(self.reading().await?, tables, options).await?))
     }
 
     async fn attach_cut(&self, _: &serde_json::Value) -> Result<Arc<dyn OpenCut>> {
@@ -390,6 +582,7 @@ impl Store for MySqlStore {
     }
 
     async fn begin_load(&self, options: LoadOptions) -> Result<Arc<dyn Load>> {
+        crate::privileges::check_restore(&self.shared, &options).await?;
         Ok(Arc::new(MySqlLoad::begin(self.shared.clone(), options).await?))
     }
 

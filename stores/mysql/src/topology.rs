@@ -4,7 +4,7 @@
 pub(crate) type Physical = (String, String);
 
 /// Most tables that a pattern may stand for.
-const MOST: usize = 65_536;
+pub(crate) const MOST: usize = 65_536;
 
 /// The physical tables of a pattern such as `shop_{00..07}.orders_{00..15}`, in its order. Both ends of a range have as many digits
 /// as the names.
@@ -25,6 +25,71 @@ pub(crate) fn expand(pattern: &str) -> Result<Vec<Physical>, String> {
         return Err(format!("it stands for more than {MOST} tables"));
     }
     Ok(databases.iter().flat_map(|d| tables.iter().map(|t| (d.clone(), t.clone()))).collect())
+}
+
+/// Tables by names with `*`, which stands for any characters: `shop_*.orders_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Glob {
+    database: String,
+    table: String,
+}
+
+impl Glob {
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        if pattern.contains(['{', '}']) {
+            return Err("it has both '*' and '{…}', or '{…}' where only '*' is known".into());
+        }
+        match pattern.split_once('.') {
+            Some((database, table)) if !database.is_empty() && !table.is_empty() => {
+                Ok(Self { database: database.into(), table: table.into() })
+            }
+            _ => Err("it has no '.' between database and table".into()),
+        }
+    }
+
+    /// The part that means databases.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    pub fn is(&self, (database, table): &Physical) -> bool {
+        like(database, &self.database) && like(table, &self.table)
+    }
+}
+
+/// The shards of a table that are found by a pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wild {
+    pub shards: Glob,
+    pub exclude: Vec<Glob>,
+}
+
+impl Wild {
+    pub fn is(&self, place: &Physical) -> bool {
+        self.shards.is(place)
+            && !self.exclude.iter().any(|glob| glob.is(place))
+            // What restores keep and make beside is no shard.
+            && !place.1.starts_with(crate::load::PREFIX)
+            && !["__replaced_", "__undone_"].iter().any(|kept| place.1.contains(kept))
+    }
+}
+
+/// Whether a name has the parts of a pattern in their order, the first and the last one at its ends.
+fn like(name: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return name == pattern };
+    let Some(mut name) = name.strip_prefix(first) else { return false };
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    match name.strip_suffix(last) {
+        Some(without) => name = without,
+        None => return false,
+    }
+    for part in between.split('*') {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
 }
 
 /// The names of one part.
@@ -65,6 +130,21 @@ fn numbers(range: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_with_a_star_find_tables_and_leave_some_out() {
+        let is = |pattern: &str, database: &str, table: &str| {
+            Glob::parse(pattern).unwrap().is(&(database.into(), table.into()))
+        };
+        assert!(is("shop_*.orders_*", "shop_1", "orders_") && is("*.a*b*c", "x", "a1bb2c"));
+        assert!(!is("shop_*.orders_*", "shop", "orders_1") && !is("*.ab*ba", "x", "aba"));
+        assert!(!is("*.a*b*c", "x", "a1c") && is("d.t", "d", "t") && !is("d.t", "d", "tt"));
+        assert!(Glob::parse("orders_*").is_err() && Glob::parse("d.{0..1}*").is_err());
+        let wild =
+            Wild { shards: Glob::parse("d.o*").unwrap(), exclude: vec![Glob::parse("*.old*").unwrap()] };
+        let found = |table: &str| wild.is(&("d".into(), table.into()));
+        assert!(found("o1") && !found("old1") && !found("o1__replaced_3_1"));
+    }
 
     #[test]
     fn patterns_stand_for_tables_in_their_order() {

@@ -191,7 +191,7 @@ impl MySqlLoad {
     }
 
     fn to_record(&self) -> Record {
-        let name = |server: usize| self.shared().servers[server].name();
+        let name = |server: usize| self.shared().servers[server].name().to_owned();
         let tables = self.tables.iter().map(|table| RecordTable {
             logical: table.logical.clone(),
             schema: table.schema.clone(),
@@ -387,7 +387,7 @@ fn short(run: &str) -> String {
 impl Load for MySqlLoad {
     fn token(&self) -> Option<serde_json::Value> {
         let (server, journal) = self.first().ok()?;
-        let server = self.shared().servers[server].name();
+        let server = self.shared().servers[server].name().to_owned();
         Some(json!(Token { run: self.run.clone(), server, database: journal.database.clone() }))
     }
 

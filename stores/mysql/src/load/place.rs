@@ -63,7 +63,13 @@ impl Standing {
         connections: &mut [Connection],
         table: &TableName,
     ) -> Result<Vec<(usize, String, String)>> {
-        let declared = shared.tables.get(&table.table).map(|(physical, _)| physical.clone());
+        let declared = shared.declared(table, connections).await?.map(|(physical, _)| physical);
+        if declared.as_ref().is_some_and(Vec::is_empty) {
+            return Err(shared.unsupported(format!(
+                "restore table '{}': its pattern finds no shard; name them instead, as in shop_{{0..7}}.orders_{{00..15}}",
+                table.table
+            )));
+        }
         let servers = 0..shared.servers.len();
         let mut places = vec![];
         let mut nowhere: BTreeSet<String> = BTreeSet::new();
@@ -93,7 +99,7 @@ impl Standing {
                 ([], several) | (several, _) => {
                     let (database, name) = at(several[0]);
                     let what = if here.is_empty() { "its database is" } else { "a table of its name is" };
-                    let servers: Vec<String> = several.iter().map(|s| shared.servers[*s].name()).collect();
+                    let servers: Vec<String> = several.iter().map(|s| shared.servers[*s].name().to_owned()).collect();
                     return Err(shared.unsupported(format!(
                         "tell where '{database}.{name}' goes: {what} on {}; make an empty table of that name on the one that is \
                          meant, and drop others",

@@ -184,7 +184,7 @@ impl MySqlLoad {
         let mut servers = vec![];
         for (server, _) in &self.journals {
             let here: Vec<_> = all.iter().filter(|(_, place, _)| place.server == *server).collect();
-            let mut step = Step { server: self.shared().servers[*server].name(), ..Step::default() };
+            let mut step = Step { server: self.shared().servers[*server].name().to_owned(), ..Step::default() };
             let mut tables = vec![];
             for (_, place, kept) in &here {
                 let (database, name) = (place.database.clone(), place.name.clone());

@@ -171,7 +171,7 @@ pub(crate) async fn unfinished(shared: &Arc<Shared>) -> Result<Vec<UnfinishedLoa
             let (Some(record), Some(begun)) = (record, begun(&remembered)) else { continue };
             let token = Token {
                 run: run.clone(),
-                server: shared.servers[server].name(),
+                server: shared.servers[server].name().to_owned(),
                 database: journal.database.clone(),
             };
             all.push(UnfinishedLoad {

@@ -6,7 +6,7 @@ use keepfast_store::{CutOptions, Load, LoadMode, OpenCut, Store, StoreError};
 use std::sync::Arc;
 
 /// Begins to load a table as it is at a cut under another name, and loads all of it.
-async fn loaded(
+pub(crate) async fn loaded(
     store: &dyn Store,
     cut: &dyn OpenCut,
     from: &TableName,

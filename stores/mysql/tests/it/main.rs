@@ -3,5 +3,10 @@
 mod common;
 mod foreign_keys;
 mod loading;
+mod polite;
+mod privileges;
+mod proof;
 mod reading;
 mod resharding;
+mod topology;
+mod types;

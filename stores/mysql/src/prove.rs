@@ -1,0 +1,444 @@
+//! The server's own word on the content of a cut, found without the decoder that scans use.
+//!
+//! The server makes a canonical text of each row and its CRC32, and sends both the texts of the columns (in the text protocol; scans
+//! use the binary one) and the checksum. This side makes the same text of what arrived and compares; from those texts, and nothing
+//! else, it makes the digest of the rows. A digest that agrees with that of the scan is a proof of content: of every value the server's
+//! own text, its own checksum, and our value of that text agree with what was scanned.
+//!
+//! A canonical text joins the columns with commas. NULL is `N`; a value whose text may hold a comma stands behind its length in bytes,
+//! and so no two rows that differ have the same text.
+
+use crate::address::Address;
+use crate::catalog::PhysicalColumn;
+use crate::connection::Connection;
+use crate::error::failed;
+use crate::names::{full, quoted};
+use crate::plan::{Piece, pieces};
+use crate::pool::Pool;
+use crate::store::{Logical, Shard, Shared};
+use crate::texts::Texts;
+use crate::wire::WireError;
+use futures::stream::{StreamExt, TryStreamExt, iter, unfold};
+use keepfast_model::certificate::RangeProof;
+use keepfast_model::{Digest, Partition, RowHasher, SourceProof, TableName, TableSchema};
+use keepfast_store::{BatchStream, ProofRequest, Result, StoreError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rows of a table that is always proven whole.
+const SMALL: u64 = 100_000;
+/// Rows of a partition that is not proven unless everything is.
+const LARGE: u64 = 4_000_000;
+/// Rows and bytes that are turned into columns at once.
+const ROWS: usize = 8192;
+const BYTES: usize = 8 << 20;
+
+/// How the text of a column is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    /// What the server makes of the column.
+    text: String,
+    /// Whether it is a number, a date or the like, which holds no comma.
+    plain: bool,
+    /// True where the text is not the value: characters that UTF-8 does not have.
+    lossy: Option<String>,
+}
+
+/// The statement of a canonical text; none for a type that has none.
+fn asked(column: &PhysicalColumn) -> Option<Asked> {
+    let name = quoted(&column.name);
+    let declared = &column.declared;
+    let plain = |text: String| Some(Asked { text, plain: true, lossy: None });
+    let bytes = |text: String| Some(Asked { text, plain: false, lossy: None });
+    match declared.data_type.as_str() {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal"
+            if !declared.column_type.contains("zerofill") =>
+        {
+            plain(name)
+        }
+        // The product with one is a double; a text of it has 22 characters at most, which some need more than. JSON has all of them.
+        "float" | "double" => {
+            plain(format!("IF({name} IS NULL, NULL, CAST(JSON_ARRAY({name} * 1e0) AS CHAR))"))
+        }
+        "bit" => plain(format!("CAST({name} + 0 AS CHAR)")),
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" | "date" | "time"
+        | "datetime" | "timestamp" | "uuid" | "inet4" | "inet6" => plain(format!("CAST({name} AS CHAR)")),
+        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => bytes(name),
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+        | "multipolygon" | "geometrycollection" | "geomcollection" | "vector" => {
+            bytes(format!("CAST({name} AS BINARY)"))
+        }
+        "json" => bytes(format!("CAST(CAST({name} AS CHAR) AS BINARY)")),
+        "enum" | "set" => bytes(format!("CAST(CONVERT({name} USING utf8mb4) AS BINARY)")),
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => {
+            let collation = column.collation.as_deref()?;
+            let charset = collation.split('_').next().unwrap_or(collation);
+            if matches!(charset, "utf8mb4" | "utf8mb3" | "utf8" | "ascii") {
+                return bytes(format!("CAST({name} AS BINARY)"));
+            }
+            if !charset.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return None;
+            }
+            let text = format!("CONVERT({name} USING utf8mb4)");
+            let back = format!("CAST(CONVERT({text} USING {charset}) AS BINARY)");
+            Some(Asked {
+                text: format!("CAST({text} AS BINARY)"),
+                plain: false,
+                lossy: Some(format!("(NOT {back} <=> CAST({name} AS BINARY))")),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The columns of a table as they are asked for.
+#[derive(Debug)]
+struct Form {
+    schema: Arc<TableSchema>,
+    plain: Vec<bool>,
+    /// What is selected and from where, up to the condition.
+    select: String,
+}
+
+impl Form {
+    /// For one shard; the names of columns that have no canonical text otherwise.
+    fn new(schema: &TableSchema, shard: &Shard) -> Result<Self, Vec<String>> {
+        let (mut all, mut unknown) = (vec![], vec![]);
+        for column in &schema.columns {
+            let physical = shard.table.columns.iter().find(|c| c.name == column.name);
+            match physical.and_then(asked) {
+                Some(asked) => all.push(asked),
+                None => unknown.push(column.name.clone()),
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
+        let parts: Vec<String> = all
+            .iter()
+            .map(|Asked { text, plain, .. }| match plain {
+                true => format!("IFNULL({text}, 'N')"),
+                false => format!("IFNULL(LENGTH({text}), 'N'), IFNULL({text}, '')"),
+            })
+            .collect();
+        let texts: Vec<&str> = all.iter().map(|a| a.text.as_str()).collect();
+        let lossy: Vec<&str> = all.iter().filter_map(|a| a.lossy.as_deref()).collect();
+        let lossy = if lossy.is_empty() { "0".to_owned() } else { lossy.join(" + ") };
+        Ok(Self {
+            schema: Arc::new(schema.clone()),
+            plain: all.iter().map(|a| a.plain).collect(),
+            select: format!(
+                "SELECT {}, CRC32(CONCAT_WS(',', {})), {lossy} FROM {}",
+                texts.join(", "),
+                parts.join(", "),
+                full(&shard.table.database, &shard.table.name)
+            ),
+        })
+    }
+}
+
+/// What was found of some rows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    digest: Digest,
+    /// Rows that the server cannot make one text of: they are longer than its longest message.
+    long: u64,
+    /// Rows with characters that UTF-8 does not have.
+    lossy: u64,
+}
+
+impl Found {
+    fn merge(self, other: Self) -> Self {
+        Self {
+            digest: self.digest.merge(other.digest),
+            long: self.long + other.long,
+            lossy: self.lossy + other.lossy,
+        }
+    }
+
+    /// Why it proves nothing.
+    fn hollow(&self) -> Option<String> {
+        match (self.long, self.lossy) {
+            (0, 0) => None,
+            (0, lossy) => Some(format!("{lossy} rows have characters that UTF-8 does not have")),
+            (long, _) => Some(format!(
+                "{long} rows are longer than the server's max_allowed_packet, and it has no checksum of them"
+            )),
+        }
+    }
+}
+
+enum Wrong {
+    Wire(WireError),
+    Content(String),
+}
+
+impl From<WireError> for Wrong {
+    fn from(e: WireError) -> Self {
+        Self::Wire(e)
+    }
+}
+
+/// Reads the texts of some rows with the server's checksum of each.
+async fn read(session: &mut Connection, form: &Form, condition: &str) -> Result<Found, Wrong> {
+    let hasher = RowHasher::new(&form.schema);
+    let mut texts = Texts::new(&form.schema);
+    let mut found = Found::default();
+    let mut canonical = vec![];
+    let take = |texts: &mut Texts, found: &mut Found| {
+        let batch = texts.finish().map_err(Wrong::Content)?;
+        let digest = hasher.digest(&batch).map_err(|e| Wrong::Content(e.to_string()))?;
+        found.digest = found.digest.merge(digest);
+        Ok::<_, Wrong>(())
+    };
+    let mut rows = session.texts(&format!("{}{condition}", form.select)).await?;
+    while let Some(mut row) = rows.next().await? {
+        canonical.clear();
+        for (at, plain) in form.plain.iter().enumerate() {
+            let value = row.nullable()?;
+            if at > 0 {
+                canonical.push(b',');
+            }
+            match (value, plain) {
+                (None, true) => canonical.push(b'N'),
+                (None, false) => canonical.extend(b"N,"),
+                (Some(value), true) => canonical.extend(value),
+                (Some(value), false) => {
+                    canonical.extend(format!("{},", value.len()).as_bytes());
+                    canonical.extend(value);
+                }
+            }
+            texts.push(at, value).map_err(Wrong::Content)?;
+        }
+        texts.end_row();
+        let stated = row.nullable()?.map(|text| std::str::from_utf8(text).ok()?.parse::<u32>().ok());
+        match stated {
+            None => found.long += 1,
+            Some(stated) if stated == Some(crc32fast::hash(&canonical)) => {}
+            Some(_) => {
+                return Err(Wrong::Content(
+                    "the server's checksum of a row is not that of the texts that it sent".into(),
+                ));
+            }
+        }
+        found.lossy += u64::from(row.nullable()?.is_none_or(|text| text != b"0"));
+        if !row.is_empty() {
+            return Err(WireError::Malformed("a row is longer than its columns").into());
+        }
+        if texts.rows() >= ROWS || texts.bytes() >= BYTES {
+            take(&mut texts, &mut found)?;
+        }
+    }
+    take(&mut texts, &mut found)?;
+    Ok(found)
+}
+
+/// Reads the texts of ranges of shards, as many at once as there are sessions.
+async fn read_all(
+    pools: &[Arc<Pool>],
+    shared: &Shared,
+    logical: &Logical,
+    jobs: Vec<(usize, Arc<Form>, Piece)>,
+) -> Result<Found> {
+    let at_once = shared.sessions * pools.len().max(1);
+    let reads = jobs.into_iter().map(|(shard, form, piece)| async move {
+        let shard = &logical.shards[shard];
+        let mut session = pools[shard.server].take().await?;
+        let found = read(session.connection(), &form, &piece.condition()).await;
+        let found = found.map_err(|e| wrong(shard, &shared.servers[shard.server].address, e))?;
+        let address = &shared.servers[shard.server].address;
+        session.done().await.map_err(|e| failed("prove the content", address, e))?;
+        Ok::<_, StoreError>(found)
+    });
+    iter(reads)
+        .buffer_unordered(at_once)
+        .try_fold(Found::default(), |all, found| async move { Ok(all.merge(found)) })
+        .await
+}
+
+fn wrong(shard: &Shard, address: &Address, wrong: Wrong) -> StoreError {
+    match wrong {
+        Wrong::Wire(WireError::Broken(e)) => {
+            StoreError::CutLost { store: address.to_string(), reason: e.to_string() }
+        }
+        Wrong::Wire(e) => failed("prove the content", address, e),
+        Wrong::Content(reason) => StoreError::Damaged { object: shard.id.0.clone(), reason },
+    }
+}
+
+/// The server's count of a table, and its checksums of what was asked.
+pub(crate) async fn prove(
+    shared: &Shared,
+    pools: &[Arc<Pool>],
+    samples: &Samples,
+    table: &TableName,
+    logical: &Logical,
+    request: &ProofRequest,
+) -> Result<SourceProof> {
+    let rows = count(shared, pools, logical).await?;
+    let counted = "COUNT(*) of each shard, in the snapshot that was read";
+    let only = |why: &str| SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") };
+    let mut forms = vec![];
+    for shard in &logical.shards {
+        match Form::new(&logical.schema, shard) {
+            Ok(form) => forms.push(Arc::new(form)),
+            Err(columns) => {
+                return Ok(only(&format!(
+                    "no content, because columns {} have no canonical text",
+                    columns.join(", ")
+                )));
+            }
+        }
+    }
+    let by = "CRC32 that the server made of each row's text";
+    let everything = request.full || rows <= SMALL && request.ranges.iter().any(|r| r.is_all());
+    if everything {
+        let mut jobs = vec![];
+        for (at, (shard, form)) in logical.shards.iter().zip(&forms).enumerate() {
+            let address = &shared.servers[shard.server].address;
+            let mut session = pools[shard.server].take().await?;
+            let found = pieces(session.connection(), &shard.table, shared.sessions as u32).await;
+            let found = found.map_err(|e| failed("plan the proof", address, e))?;
+            session.done().await.map_err(|e| failed("plan the proof", address, e))?;
+            jobs.extend(found.into_iter().map(|piece| (at, form.clone(), piece)));
+        }
+        let found = read_all(pools, shared, logical, jobs).await?;
+        if let Some(why) = found.hollow() {
+            return Ok(only(&format!("no content: {why}")));
+        }
+        let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
+        return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
+    }
+    let Some((sample, scanned)) = samples.of(table) else {
+        return Ok(only("no content: no range of a size to be sampled was read whole"));
+    };
+    let Some((shard, form)) = logical.shards.get(sample.shard).zip(forms.get(sample.shard)) else {
+        return Ok(only("no content: the sample's shard is not in this cut"));
+    };
+    let job = (sample.shard, form.clone(), sample.piece.clone());
+    let found = read_all(pools, shared, logical, vec![job]).await?;
+    if let Some(why) = found.hollow() {
+        return Ok(only(&format!("no content: {why}")));
+    }
+    if found.digest != scanned {
+        return Err(StoreError::Damaged {
+            object: shard.id.0.clone(),
+            reason: format!(
+                "the server's texts of sampled partition {} have digest {}, and what was scanned has {scanned}",
+                sample.number, found.digest
+            ),
+        });
+    }
+    Ok(only(&format!(
+        "{by}, of {} sampled rows: partition {} of {}",
+        scanned.rows, sample.number, sample.partitions
+    )))
+}
+
+/// The server's count of all rows.
+async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
+    let mut rows = 0;
+    for shard in &logical.shards {
+        let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));
+        let mut session = pools[shard.server].take().await?;
+        let counted = session.connection().rows(&sql).await;
+        let address = &shared.servers[shard.server].address;
+        let counted = counted.map_err(|e| failed("count the rows", address, e))?;
+        session.done().await.map_err(|e| failed("count the rows", address, e))?;
+        let text = counted.first().and_then(|row| row.first()?.as_deref());
+        let number: Option<u64> = text.and_then(|t| std::str::from_utf8(t).ok()?.parse().ok());
+        rows += number.ok_or_else(|| StoreError::Damaged {
+            object: shard.id.0.clone(),
+            reason: "its count is no number".into(),
+        })?;
+    }
+    Ok(rows)
+}
+
+/// Of each table one partition, another one in each cut, whose scan is remembered as a digest.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    turn: usize,
+    chosen: Arc<Mutex<BTreeMap<TableName, Sample>>>,
+}
+
+/// A partition and the digest of its scan.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// Its number from 1, of so many.
+    number: u32,
+    partitions: usize,
+    shard: usize,
+    piece: Piece,
+    token: serde_json::Value,
+    scanned: Option<Digest>,
+}
+
+impl Samples {
+    /// The turn says which partitions are chosen.
+    pub fn new(turn: usize) -> Self {
+        Self { turn, chosen: Arc::default() }
+    }
+
+    /// Chooses one partition of a plan.
+    pub fn choose(&self, table: &TableName, plan: &[Partition]) {
+        let fit: Vec<&Partition> = plan.iter().filter(|p| p.rows_expected <= LARGE).collect();
+        let Some(partition) = fit.get(self.turn % fit.len().max(1)) else { return };
+        let token = &partition.token;
+        let parts = token["shard"].as_u64().zip(serde_json::from_value(token["piece"].clone()).ok());
+        let Some((shard, piece)) = parts else { return };
+        let sample = Sample {
+            number: partition.index + 1,
+            partitions: plan.len(),
+            shard: shard as usize,
+            piece,
+            token: token.clone(),
+            scanned: None,
+        };
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if chosen.get(table).is_none_or(|known| known.token != sample.token) {
+            chosen.insert(table.clone(), sample);
+        }
+    }
+
+    /// Remembers the digest of a scan of all columns that ends, where its partition was chosen.
+    pub fn watch(&self, partition: &Partition, schema: &TableSchema, stream: BatchStream) -> BatchStream {
+        let (chosen, table, token) = (self.chosen.clone(), partition.table.clone(), partition.token.clone());
+        let known =
+            chosen.lock().unwrap_or_else(PoisonError::into_inner).get(&table).map(|s| s.token.clone());
+        if known.as_ref() != Some(&token) {
+            return stream;
+        }
+        let hasher = RowHasher::new(schema);
+        unfold((stream, Digest::default()), move |(mut stream, mut digest)| {
+            let (hasher, chosen) = (hasher.clone(), chosen.clone());
+            let (table, token) = (table.clone(), token.clone());
+            async move {
+                let batch = match stream.next().await {
+                    Some(Ok(batch)) => batch,
+                    Some(Err(e)) => return Some((Err(e), (stream, digest))),
+                    None => {
+                        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let Some(sample) = chosen.get_mut(&table).filter(|s| s.token == token) {
+                            sample.scanned = Some(digest);
+                        }
+                        return None;
+                    }
+                };
+                match hasher.digest(&batch) {
+                    Ok(more) => digest = digest.merge(more),
+                    Err(e) => return Some((Err(e.into()), (stream, digest))),
+                }
+                Some((Ok(batch), (stream, digest)))
+            }
+        })
+        .boxed()
+    }
+
+    /// The sample of a table, where it was scanned to its end.
+    fn of(&self, table: &TableName) -> Option<(Sample, Digest)> {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = chosen.get(table)?;
+        Some((sample.clone(), sample.scanned?))
+    }
+}
