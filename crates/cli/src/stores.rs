@@ -8,13 +8,14 @@ use keepfast_columnar::{ColumnarStore, Options};
 use keepfast_config::{Config, ConfigError, SCHEMES, StoreConfig, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
 use keepfast_keys::Credentials;
-use keepfast_mysql::{MySqlStore, Options as MySqlOptions, ShardedTable};
+use keepfast_mysql::{Limits as MySqlLimits, MySqlStore, Options as MySqlOptions, ShardedTable};
 use keepfast_objects::open_target;
 use keepfast_store::Store;
 use keepfast_vault::VaultError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -71,7 +72,7 @@ impl Stores {
     }
 
     /// MySQL and MariaDB servers; none where the store is of another kind.
-    fn mysql(&self, spec: &StoreSpec) -> Result<Option<MySqlStore>, EngineError> {
+    fn mysql(&self, spec: &StoreSpec) -> Result<Option<Arc<dyn Store>>, EngineError> {
         let ours = |url: &String| matches!(scheme(url), Some("mysql" | "mariadb"));
         let mut options = MySqlOptions { sessions: self.limits.threads.max(2), ..MySqlOptions::default() };
         match spec {
@@ -87,17 +88,33 @@ impl Stores {
                     let sharded = store.tables.iter().map(|(name, table)| {
                         let key =
                             table.key.iter().flat_map(|key| key.split(',')).map(|key| key.trim().to_owned());
-                        let (shards, shard_rule) = (table.shards.clone(), table.shard_rule.clone());
-                        (name.clone(), ShardedTable { shards, key: key.collect(), shard_rule })
+                        let key = key.collect();
+                        let (shards, exclude) = (table.shards.clone(), table.exclude.clone());
+                        let shard_rule = table.shard_rule.clone();
+                        (name.clone(), ShardedTable { shards, exclude, key, shard_rule })
                     });
                     options.tables = sharded.collect();
+                    if let Some(path) = &store.sharding_sphere {
+                        let text = std::fs::read_to_string(path).map_err(|e| EngineError::Usage {
+                            what: format!("store '{name}'"),
+                            reason: format!("its ShardingSphere configuration {} cannot be read: {e}", path.display()),
+                        })?;
+                        options.sharding_sphere = Some(text);
+                    }
+                    options.exclude = store.exclude.clone();
+                    options.replicas = store.replica_url.iter().flat_map(|u| u.all().to_vec()).collect();
+                    options.rows_per_second = store.rows_per_second;
+                    options.limits = MySqlLimits {
+                        threads_running: store.threads_running,
+                        replica_lag: store.replica_lag.map(Duration::from_secs),
+                    };
                 }
                 _ => return Ok(None),
             },
             _ => return Ok(None),
         }
         protect_memory();
-        Ok(Some(MySqlStore::new(&options)?))
+        Ok(Some(MySqlStore::open(&options)?))
     }
 
     fn at(&self, location: &str, own: Credentials, keys: Keys) -> Result<ColumnarStore, EngineError> {
@@ -159,7 +176,7 @@ impl StoreResolver for Stores {
             return Ok(store.clone());
         }
         let store: Arc<dyn Store> = match self.mysql(spec)? {
-            Some(store) => Arc::new(store),
+            Some(store) => store,
             None => Arc::new(self.columnar_with(spec, Keys::AsConfigured)?),
         };
         open.insert(spec.clone(), store.clone());

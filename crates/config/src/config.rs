@@ -46,6 +46,24 @@ pub struct StoreConfig {
     /// The age identity file that opens an encrypted store.
     #[serde(default)]
     pub identity: Option<PathBuf>,
+    /// Replicas that are read in place of `url`, one for each.
+    #[serde(default)]
+    pub replica_url: Option<Urls>,
+    /// Rows a second that are read at most.
+    #[serde(default)]
+    pub rows_per_second: Option<u64>,
+    /// Reading pauses while more threads than these run on a server.
+    #[serde(default)]
+    pub threads_running: Option<u64>,
+    /// Reading pauses while a server's replication lags by more seconds than these.
+    #[serde(default)]
+    pub replica_lag: Option<u64>,
+    /// A ShardingSphere configuration file whose sharded tables are declared too.
+    #[serde(default)]
+    pub sharding_sphere: Option<PathBuf>,
+    /// Patterns of tables that are left out where a whole database is meant.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     /// Its sharded tables by name.
     #[serde(default)]
     pub tables: BTreeMap<String, ShardedTable>,
@@ -60,6 +78,12 @@ impl fmt::Debug for StoreConfig {
             .field("password_env", &self.password_env)
             .field("passphrase_file", &self.passphrase_file)
             .field("identity", &self.identity)
+            .field("replica_url", &self.replica_url)
+            .field("rows_per_second", &self.rows_per_second)
+            .field("threads_running", &self.threads_running)
+            .field("replica_lag", &self.replica_lag)
+            .field("sharding_sphere", &self.sharding_sphere)
+            .field("exclude", &self.exclude)
             .field("tables", &self.tables)
             .finish()
     }
@@ -97,6 +121,9 @@ impl Urls {
 pub struct ShardedTable {
     /// Pattern of its shards, such as `shop_{00..07}.orders_{00..15}`.
     pub shards: String,
+    /// Patterns of tables that are none of its shards, though `*` in `shards` finds them.
+    #[serde(default)]
+    pub exclude: Vec<String>,
     /// Key columns.
     #[serde(default)]
     pub key: Option<String>,
@@ -145,8 +172,12 @@ impl Config {
             if store.url.all().is_empty() {
                 return wrong("has no url");
             }
-            if store.url.all().iter().any(|u| !is_store_url(u)) {
+            let replicas = store.replica_url.iter().flat_map(|urls| urls.all());
+            if store.url.all().iter().chain(replicas).any(|u| !is_store_url(u)) {
                 return wrong("has a url that is not of a store, such as columnar:///path");
+            }
+            if store.replica_url.as_ref().is_some_and(|urls| urls.all().len() != store.url.all().len()) {
+                return wrong("needs one replica_url for each url, or none");
             }
             if store.password_file.is_some() && store.password_env.is_some() {
                 return wrong("has both password_file and password_env");
