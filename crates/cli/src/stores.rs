@@ -97,7 +97,10 @@ impl Stores {
                     if let Some(path) = &store.sharding_sphere {
                         let text = std::fs::read_to_string(path).map_err(|e| EngineError::Usage {
                             what: format!("store '{name}'"),
-                            reason: format!("its ShardingSphere configuration {} cannot be read: {e}", path.display()),
+                            reason: format!(
+                                "its ShardingSphere configuration {} cannot be read: {e}",
+                                path.display()
+                            ),
                         })?;
                         options.sharding_sphere = Some(text);
                     }
