@@ -8,7 +8,9 @@ use keepfast_columnar::{ColumnarStore, Options};
 use keepfast_config::{Config, ConfigError, SCHEMES, StoreConfig, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
 use keepfast_keys::Credentials;
-use keepfast_mysql::{Limits as MySqlLimits, MySqlStore, Options as MySqlOptions, ShardedTable};
+use keepfast_mysql::{
+    Limits as MySqlLimits, MySqlStore, Options as MySqlOptions, ShardedTable, Transactions,
+};
 use keepfast_objects::open_target;
 use keepfast_store::Store;
 use keepfast_vault::VaultError;
@@ -104,6 +106,16 @@ impl Stores {
                         })?;
                         options.sharding_sphere = Some(text);
                     }
+                    options.transactions = match store.transactions.as_deref() {
+                        None => Transactions::Unknown,
+                        Some("xa") => Transactions::Xa,
+                        Some(other) => {
+                            return Err(EngineError::Usage {
+                                what: format!("store '{name}'"),
+                                reason: format!("transactions is 'xa' or not set, and here it is '{other}'"),
+                            });
+                        }
+                    };
                     options.exclude = store.exclude.clone();
                     options.replicas = store.replica_url.iter().flat_map(|u| u.all().to_vec()).collect();
                     options.rows_per_second = store.rows_per_second;

@@ -58,6 +58,9 @@ pub struct StoreConfig {
     /// Reading pauses while a server's replication lags by more seconds than these.
     #[serde(default)]
     pub replica_lag: Option<u64>,
+    /// How applications write on several of its servers at once: `xa`.
+    #[serde(default)]
+    pub transactions: Option<String>,
     /// A ShardingSphere configuration file whose sharded tables are declared too.
     #[serde(default)]
     pub sharding_sphere: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl fmt::Debug for StoreConfig {
             .field("rows_per_second", &self.rows_per_second)
             .field("threads_running", &self.threads_running)
             .field("replica_lag", &self.replica_lag)
+            .field("transactions", &self.transactions)
             .field("sharding_sphere", &self.sharding_sphere)
             .field("exclude", &self.exclude)
             .field("tables", &self.tables)

@@ -195,6 +195,21 @@ impl Connection {
         Ok(Rows { channel: &mut self.channel, columns, ended: false })
     }
 
+    /// Asks for a binary log from an offset of a file on, up to where it ends now. The connection is of no other use then.
+    pub async fn begin_dump(&mut self, file: &str, offset: u32) -> Result<(), WireError> {
+        let mut body = offset.to_le_bytes().to_vec();
+        // Do not wait for more; and no replica's number, so that no replica is thrown out.
+        body.extend(1_u16.to_le_bytes());
+        body.extend(0_u32.to_le_bytes());
+        body.extend(file.as_bytes());
+        self.send(0x12, &body).await
+    }
+
+    /// The next message of a binary log.
+    pub async fn packet(&mut self) -> Result<&[u8], WireError> {
+        self.channel.read().await
+    }
+
     async fn heads(&mut self, count: usize) -> Result<Vec<ColumnHead>, WireError> {
         let mut heads = Vec::with_capacity(count.min(4096));
         for _ in 0..count {

@@ -1,10 +1,16 @@
 //! One moment over all servers.
 //!
 //! Invariant: every session of a cut began its snapshot while no server could commit, so all of them see the same moment.
-//! With several servers a transaction of an application may have committed on one and not yet on another at that moment:
-//! such a cut is `bounded`, never `exact`.
+//! With several servers a transaction of an application may have committed on one and not yet on another at that moment. XA
+//! transactions are made whole ([`closing`](crate::binlog::closing)); such a cut is `exact` where the store's configuration says that
+//! there are no others, and `bounded` otherwise.
 
 use crate::barrier::{Held, Server as AtServer};
+use crate::binlog::changes::{self, LogRead, ServerLog};
+use crate::binlog::closing::{self, Closed};
+use crate::binlog::sink::Kept;
+use crate::binlog::walk::Ledger;
+use crate::binlog::{Fault, server};
 use crate::decode::{Decoder, needs_exact};
 use crate::error::failed;
 use crate::names::{full, quoted};
@@ -12,18 +18,19 @@ use crate::plan::{Piece, pieces};
 use crate::polite::Watch;
 use crate::pool::Pool;
 use crate::prove::{Samples, prove};
-use crate::store::{Logical, Shared};
+use crate::store::{Logical, Shared, Transactions};
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::try_unfold;
+use futures::stream::{self, try_unfold};
 use jiff::Timestamp;
 use keepfast_model::cut::Exactness;
-use keepfast_model::{ByteCount, Cut, Partition, Position, ShardId, ShardPosition, SourceProof, TableName};
+use keepfast_model::{ByteCount, Cut, Partition, Position, ShardPosition, SourceProof, TableName};
 use keepfast_store::{
     BatchStream, CutOptions, OpenCut, PlanOptions, ProofRequest, Result, ScanOptions, StoreError, TableAtCut,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// Bytes of rows in a batch at most, about.
 const BATCH_BYTES: usize = 8 << 20;
@@ -37,6 +44,10 @@ pub(crate) struct MySqlCut {
     pools: Vec<Arc<Pool>>,
     samples: Samples,
     watches: Vec<Option<Arc<Watch>>>,
+    logs: Vec<ServerLog>,
+    closed: Closed,
+    /// What was read of the logs, by the positions from which it was asked for.
+    read: Mutex<Vec<(Vec<ShardPosition>, Arc<LogRead>)>>,
 }
 
 impl MySqlCut {
@@ -58,41 +69,130 @@ impl MySqlCut {
             resolved.insert(table.clone(), logical);
         }
         let servers = resolved.values().flat_map(|l| l.shards.iter().map(|s| s.server));
-        if servers.collect::<BTreeSet<_>>().len() > 1 && !options.allow_fuzzy {
+        let several = servers.collect::<BTreeSet<_>>().len() > 1;
+        if several && !options.allow_fuzzy && shared.transactions == Transactions::Unknown {
             return Err(StoreError::Unsupported {
                 store: shared.to_string(),
-                what: "give an exact cut over several servers in this version".into(),
+                what: "give an exact cut over several servers, unless every transaction on several of them is an XA transaction;                        `transactions = \"xa\"` says so"
+                    .into(),
             });
         }
-        Self::hold(shared, resolved).await
+        let cut = Self::hold(shared, resolved).await?;
+        if let (false, Exactness::Bounded { .. }) = (options.allow_fuzzy, cut.cut.exactness) {
+            let why = cut.closed.torn.as_deref().unwrap_or("transactions may be torn");
+            return Err(StoreError::Unsupported {
+                store: cut.shared.to_string(),
+                what: format!("give an exact cut: {why}"),
+            });
+        }
+        Ok(cut)
     }
 
     /// Begins snapshots of these tables on all servers that have a part of them.
-    pub async fn hold(shared: Arc<Shared>, tables: BTreeMap<TableName, Logical>) -> Result<Self> {
+    async fn hold(shared: Arc<Shared>, tables: BTreeMap<TableName, Logical>) -> Result<Self> {
         let used: BTreeSet<usize> = tables.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
         let used: Vec<usize> = used.into_iter().collect();
         let at = Timestamp::now() - shared.behind;
-        let Held { servers, barrier } = crate::barrier::hold(&shared, &used).await?;
+        let held = crate::barrier::hold(&shared, &used).await?;
+        let several = held.servers.len() > 1;
+        let closed = if several { Self::close(&shared, &held, &tables).await? } else { Closed::default() };
+        let Held { servers, barrier } = held;
+        // Replicas are each behind by another time.
+        let apart = barrier + shared.behind;
+        let whole =
+            shared.transactions == Transactions::Xa && closed.torn.is_none() && shared.behind.is_zero();
         let exactness = match servers.len() {
             0 | 1 => Exactness::Exact,
-            _ => Exactness::Bounded { ms: u64::try_from(barrier.as_millis()).unwrap_or(u64::MAX).max(1) },
+            _ if whole => Exactness::Exact,
+            _ => Exactness::Bounded { ms: u64::try_from(apart.as_millis()).unwrap_or(u64::MAX).max(1) },
         };
+        if let Some(why) = &closed.torn {
+            tracing::warn!(why, "XA transactions may be torn at this cut");
+        }
         let mut pools: Vec<Arc<Pool>> = shared.servers.iter().map(|_| Arc::default()).collect();
         let mut watches: Vec<Option<Arc<Watch>>> = shared.servers.iter().map(|_| None).collect();
-        let mut positions = vec![];
-        for AtServer { server, sessions, position } in servers {
-            let address = &shared.servers[server].address;
-            if let Some((file, offset)) = position {
-                let shard = ShardId(shared.servers[server].place());
-                positions.push(ShardPosition { shard, position: Position::File { file, offset } });
+        let mut logs = vec![];
+        for AtServer { server, sessions, position, filtered, .. } in servers {
+            if let Some(place) = position {
+                let branches = closed.branches.get(&server);
+                logs.push(ServerLog::record(&shared, server, (place, filtered), &tables, branches).await?);
             }
-            pools[server] = Arc::new(Pool::new(address.to_string(), sessions));
-            watches[server] =
-                Watch::start(&shared.servers[server], shared.limits, pools[server].clone()).await?;
+            let at = &shared.servers[server];
+            pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
+            watches[server] = Watch::start(at, shared.limits, pools[server].clone()).await?;
         }
         tracing::info!(ms = barrier.as_millis() as u64, servers = used.len(), "the barrier was held");
-        let samples = Samples::new(at.as_second() as usize);
-        Ok(Self { shared, cut: Cut { at, exactness, positions }, tables, pools, samples, watches })
+        let positions = logs.iter().flat_map(ServerLog::positions).collect();
+        let cut = Cut { at, exactness, positions };
+        let closing = tables.keys().zip(&closed.tables).filter(|(_, kept)| !kept.is_empty());
+        let samples = Samples::new(at.as_second() as usize, closing.map(|(name, _)| name.clone()).collect());
+        Ok(Self { shared, cut, tables, pools, samples, watches, logs, closed, read: Mutex::default() })
+    }
+
+    /// Snapshots of tables that nobody else writes to, such as what a load made: without a lock, and of no moment.
+    pub async fn private(shared: Arc<Shared>, tables: BTreeMap<TableName, Logical>) -> Result<Self> {
+        let used: BTreeSet<usize> = tables.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
+        let mut pools: Vec<Arc<Pool>> = shared.servers.iter().map(|_| Arc::default()).collect();
+        for server in used {
+            let at = &shared.servers[server];
+            let sessions = crate::barrier::private(&shared, at).await?;
+            pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
+        }
+        let watches = vec![None; pools.len()];
+        let cut = Cut { at: Timestamp::now(), exactness: Exactness::Exact, positions: vec![] };
+        let (samples, closed) = (Samples::new(0, BTreeSet::new()), Closed::default());
+        Ok(Self {
+            shared,
+            cut,
+            tables,
+            pools,
+            samples,
+            watches,
+            logs: vec![],
+            closed,
+            read: Mutex::default(),
+        })
+    }
+
+    /// Makes one moment of the snapshots.
+    async fn close(
+        shared: &Arc<Shared>,
+        held: &Held,
+        tables: &BTreeMap<TableName, Logical>,
+    ) -> Result<Closed> {
+        let mut targets = BTreeMap::new();
+        // Where nothing is in doubt, nothing is read.
+        let in_doubt = held.servers.iter().any(|at| at.in_doubt.as_ref().is_some_and(|all| !all.is_empty()));
+        for at in held.servers.iter().filter(|_| in_doubt) {
+            let server = &shared.servers[at.server];
+            let mut connection = server.connect().await?;
+            let read = async {
+                let folds = changes::folds(&server::settings(&mut connection).await?);
+                changes::targets(&mut connection, folds, tables, at.server).await
+            };
+            let read = read.await.map_err(|e| failed("read the settings", &server.address, e))?;
+            targets.insert(at.server, read);
+        }
+        let sinks = changes::sinks(tables, true);
+        let ledger = Ledger { sinks, seq: changes::CLOSING, branch: 0, excluded: HashSet::new() };
+        closing::close(shared, held, targets, ledger).await
+    }
+
+    /// What the snapshots lack of a table, with the transactions that do not count.
+    fn closing(&self, table: &TableName) -> Option<&Kept> {
+        let at = self.tables.keys().position(|name| name == table)?;
+        self.closed.tables.get(at).filter(|kept| !kept.is_empty())
+    }
+
+    fn fault(&self, table: &TableName, from: &[ShardPosition], fault: &Fault) -> StoreError {
+        let position = from.iter().filter(|p| !matches!(p.position, Position::Token(_)));
+        let position =
+            position.map(|p| format!("{} of {}", p.position, p.shard)).collect::<Vec<_>>().join(", ");
+        let table = table.table.clone();
+        match fault.clone() {
+            Fault::Gone(reason) => StoreError::ChangesGone { table, position, reason },
+            Fault::Altered(reason) => StoreError::SchemaChanged { table, position, reason },
+        }
     }
 
     fn logical(&self, table: &TableName) -> Result<&Logical> {
@@ -190,16 +290,48 @@ impl OpenCut for MySqlCut {
         })
     }
 
-    async fn changes(&self, table: &TableName, _: &[ShardPosition]) -> Result<BatchStream> {
-        Err(StoreError::Unsupported {
-            store: self.shared.to_string(),
-            what: format!("give the changes of table '{}' in this version", table.table),
-        })
+    async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
+        self.logical(table)?;
+        let kept = self.closing(table).map(|kept| kept.read(self.closed.excluded.clone()));
+        Ok(kept.map(|batches| kept_stream(table.clone(), batches)))
+    }
+
+    fn needs_closing(&self) -> bool {
+        self.tables.keys().any(|table| self.closing(table).is_some())
+    }
+
+    async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
+        self.logical(table)?;
+        let mut read = self.read.lock().await;
+        let log = match read.iter().find(|(since, _)| since == from) {
+            Some((_, log)) => log.clone(),
+            None => {
+                let log = Arc::new(changes::read(&self.shared, &self.tables, &self.logs, from).await?);
+                read.push((from.to_vec(), log.clone()));
+                log
+            }
+        };
+        drop(read);
+        let kept = match log.tables.get(table) {
+            Some(Ok(kept)) => kept,
+            Some(Err(fault)) => return Err(self.fault(table, from, fault)),
+            None => {
+                return Err(StoreError::NoTable { table: table.to_string(), store: self.shared.to_string() });
+            }
+        };
+        let mut all: Vec<_> = kept.iter().map(|kept| kept.read(log.excluded.clone())).collect();
+        // The snapshots lack it, so the places of the cut lack it too.
+        all.extend(self.closing(table).map(|kept| kept.read(self.closed.excluded.clone())));
+        Ok(kept_stream(table.clone(), all.into_iter().flatten()))
     }
 
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
-        let proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        if let Some(kept) = self.closing(table) {
+            proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
+            proof.method += "; the rows of XA branches that the cut is closed over are counted with them";
+        }
         Ok(Some(proof))
     }
 
@@ -207,4 +339,18 @@ impl OpenCut for MySqlCut {
         self.pools.iter().for_each(|pool| pool.close());
         Ok(())
     }
+}
+
+/// Batches that were kept, as a stream.
+fn kept_stream(
+    table: TableName,
+    batches: impl Iterator<Item = Result<arrow::array::RecordBatch, arrow::error::ArrowError>> + Send + 'static,
+) -> BatchStream {
+    let damaged = move |e: arrow::error::ArrowError| StoreError::Damaged {
+        object: format!("what was kept of the changes of '{table}'"),
+        reason: e.to_string(),
+    };
+    stream::iter(batches.map(move |batch| batch.map_err(&damaged)))
+        .filter(|batch| std::future::ready(!batch.as_ref().is_ok_and(|batch| batch.num_rows() == 0)))
+        .boxed()
 }

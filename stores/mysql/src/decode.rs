@@ -124,13 +124,19 @@ impl Decoder {
 
     /// The rows since the last batch.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        let arrays = self.arrays()?;
+        RecordBatch::try_new(self.schema.clone(), arrays)
+    }
+
+    /// The columns of the rows since the last batch, the hidden one last.
+    pub fn arrays(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
         let mut arrays: Vec<ArrayRef> =
             self.columns.iter_mut().map(Growing::finish).collect::<Result<_, _>>()?;
         if let Some(exact) = &mut self.exact {
             arrays.push(Arc::new(exact.finish()));
         }
-        RecordBatch::try_new(self.schema.clone(), arrays)
+        Ok(arrays)
     }
 }
 

@@ -1,10 +1,11 @@
 //! MySQL and MariaDB as a store: tables that are spread over databases and servers, read at one moment.
 //!
-//! Read [`store`](MySqlStore) first, then `barrier` for how all servers are read at one moment, and `decode` for how rows become
-//! columns.
+//! Read [`store`](MySqlStore) first, then `barrier` for how all servers are read at one moment, `decode` for how rows become
+//! columns, and `binlog` for what happens between two moments.
 
 mod address;
 mod barrier;
+mod binlog;
 mod catalog;
 mod connection;
 mod cut;
@@ -31,4 +32,4 @@ mod types;
 mod wire;
 
 pub use polite::Limits;
-pub use store::{MySqlStore, Options, ShardedTable};
+pub use store::{MySqlStore, Options, ShardedTable, Transactions};

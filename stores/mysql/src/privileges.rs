@@ -136,9 +136,10 @@ pub(crate) async fn check_restore(shared: &Shared, options: &LoadOptions) -> Res
     let account = Account::ask(&mut connection).await.map_err(fail)?;
     let databases: BTreeSet<&str> =
         options.tables.iter().map(|table| shared.database(&table.target, server)).collect();
-    let mut needs = for_the_barrier(account.mariadb);
+    let mut needs = vec![];
     for database in databases {
-        for one_of in [&["SELECT"], &["INSERT"], &["CREATE"], &["ALTER"], &["DROP"]] {
+        for one_of in [&["SELECT"], &["INSERT"], &["UPDATE"], &["DELETE"], &["CREATE"], &["ALTER"], &["DROP"]]
+        {
             needs.push(Need { one_of, scope: Scope::Database(database.to_owned()) });
         }
     }

@@ -22,8 +22,8 @@ use futures::stream::{StreamExt, TryStreamExt, iter, unfold};
 use keepfast_model::certificate::RangeProof;
 use keepfast_model::{Digest, Partition, RowHasher, SourceProof, TableName, TableSchema};
 use keepfast_store::{BatchStream, ProofRequest, Result, StoreError};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rows of a table that is always proven whole.
 const SMALL: u64 = 100_000;
@@ -306,8 +306,18 @@ pub(crate) async fn prove(
         if let Some(why) = found.hollow() {
             return Ok(only(&format!("no content: {why}")));
         }
-        let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
-        return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
+        if !samples.whole.contains(table) {
+            let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
+            return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
+        }
+        // The snapshots are not yet the moment, so that only this store can compare them.
+        let Some(scanned) = samples.whole(table) else {
+            return Ok(only(
+                "no content: the snapshots are closed over XA branches, and were not read whole",
+            ));
+        };
+        compare(&found, scanned, &table.table)?;
+        return Ok(only(&format!("{by}, of all rows of the snapshots")));
     }
     let Some((sample, scanned)) = samples.of(table) else {
         return Ok(only("no content: no range of a size to be sampled was read whole"));
@@ -320,19 +330,25 @@ pub(crate) async fn prove(
     if let Some(why) = found.hollow() {
         return Ok(only(&format!("no content: {why}")));
     }
-    if found.digest != scanned {
-        return Err(StoreError::Damaged {
-            object: shard.id.0.clone(),
-            reason: format!(
-                "the server's texts of sampled partition {} have digest {}, and what was scanned has {scanned}",
-                sample.number, found.digest
-            ),
-        });
-    }
+    compare(&found, scanned, &format!("sampled partition {} in {}", sample.number, shard.id.0))?;
     Ok(only(&format!(
         "{by}, of {} sampled rows: partition {} of {}",
         scanned.rows, sample.number, sample.partitions
     )))
+}
+
+/// Compares the server's texts with what was scanned.
+fn compare(found: &Found, scanned: Digest, what: &str) -> Result<()> {
+    if found.digest == scanned {
+        return Ok(());
+    }
+    Err(StoreError::Damaged {
+        object: what.to_owned(),
+        reason: format!(
+            "the server's texts have digest {}, and what was scanned has {scanned}",
+            found.digest
+        ),
+    })
 }
 
 /// The server's count of all rows.
@@ -355,14 +371,22 @@ async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Resul
     Ok(rows)
 }
 
-/// Of each table one partition, another one in each cut, whose scan is remembered as a digest.
+/// Scans whose digests are remembered: of each table one partition, another one in each cut; of some tables all.
 #[derive(Debug)]
 pub(crate) struct Samples {
     turn: usize,
-    chosen: Arc<Mutex<BTreeMap<TableName, Sample>>>,
+    whole: BTreeSet<TableName>,
+    seen: Arc<Mutex<Seen>>,
 }
 
-/// A partition and the digest of its scan.
+#[derive(Debug, Default)]
+struct Seen {
+    chosen: BTreeMap<TableName, Sample>,
+    /// By the partition's number.
+    scanned: BTreeMap<TableName, BTreeMap<u32, Digest>>,
+}
+
+/// A partition of a plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Its number from 1, of so many.
@@ -370,58 +394,53 @@ pub(crate) struct Sample {
     partitions: usize,
     shard: usize,
     piece: Piece,
-    token: serde_json::Value,
-    scanned: Option<Digest>,
 }
 
 impl Samples {
-    /// The turn says which partitions are chosen.
-    pub fn new(turn: usize) -> Self {
-        Self { turn, chosen: Arc::default() }
+    /// The turn says which partitions are chosen; of `whole` all are remembered.
+    pub fn new(turn: usize, whole: BTreeSet<TableName>) -> Self {
+        Self { turn, whole, seen: Arc::default() }
     }
 
-    /// Chooses one partition of a plan.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Chooses one partition of a plan; what was scanned by another plan counts no more.
     pub fn choose(&self, table: &TableName, plan: &[Partition]) {
         let fit: Vec<&Partition> = plan.iter().filter(|p| p.rows_expected <= LARGE).collect();
-        let Some(partition) = fit.get(self.turn % fit.len().max(1)) else { return };
-        let token = &partition.token;
-        let parts = token["shard"].as_u64().zip(serde_json::from_value(token["piece"].clone()).ok());
-        let Some((shard, piece)) = parts else { return };
-        let sample = Sample {
-            number: partition.index + 1,
-            partitions: plan.len(),
-            shard: shard as usize,
-            piece,
-            token: token.clone(),
-            scanned: None,
+        let chosen = fit.get(self.turn % fit.len().max(1)).and_then(|partition| {
+            let token = &partition.token;
+            let shard = token["shard"].as_u64()? as usize;
+            let piece = serde_json::from_value(token["piece"].clone()).ok()?;
+            Some(Sample { number: partition.index + 1, partitions: plan.len(), shard, piece })
+        });
+        let mut seen = self.seen();
+        seen.scanned.remove(table);
+        match chosen {
+            Some(sample) => seen.chosen.insert(table.clone(), sample),
+            None => seen.chosen.remove(table),
         };
-        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        if chosen.get(table).is_none_or(|known| known.token != sample.token) {
-            chosen.insert(table.clone(), sample);
-        }
     }
 
     /// Remembers the digest of a scan of all columns that ends, where its partition was chosen.
     pub fn watch(&self, partition: &Partition, schema: &TableSchema, stream: BatchStream) -> BatchStream {
-        let (chosen, table, token) = (self.chosen.clone(), partition.table.clone(), partition.token.clone());
-        let known =
-            chosen.lock().unwrap_or_else(PoisonError::into_inner).get(&table).map(|s| s.token.clone());
-        if known.as_ref() != Some(&token) {
+        let (table, index) = (partition.table.clone(), partition.index);
+        let chosen = self.seen().chosen.get(&table).is_some_and(|sample| sample.number == index + 1);
+        if !chosen && !self.whole.contains(&table) {
             return stream;
         }
         let hasher = RowHasher::new(schema);
+        let seen = self.seen.clone();
         unfold((stream, Digest::default()), move |(mut stream, mut digest)| {
-            let (hasher, chosen) = (hasher.clone(), chosen.clone());
-            let (table, token) = (table.clone(), token.clone());
+            let (hasher, seen, table) = (hasher.clone(), seen.clone(), table.clone());
             async move {
                 let batch = match stream.next().await {
                     Some(Ok(batch)) => batch,
                     Some(Err(e)) => return Some((Err(e), (stream, digest))),
                     None => {
-                        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
-                        if let Some(sample) = chosen.get_mut(&table).filter(|s| s.token == token) {
-                            sample.scanned = Some(digest);
-                        }
+                        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                        seen.scanned.entry(table).or_default().insert(index, digest);
                         return None;
                     }
                 };
@@ -437,8 +456,17 @@ impl Samples {
 
     /// The sample of a table, where it was scanned to its end.
     fn of(&self, table: &TableName) -> Option<(Sample, Digest)> {
-        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let sample = chosen.get(table)?;
-        Some((sample.clone(), sample.scanned?))
+        let seen = self.seen();
+        let sample = seen.chosen.get(table)?;
+        let scanned = seen.scanned.get(table)?.get(&(sample.number - 1))?;
+        Some((sample.clone(), *scanned))
+    }
+
+    /// The digest of all partitions of a table whose scans are all remembered and were all ended.
+    fn whole(&self, table: &TableName) -> Option<Digest> {
+        let seen = self.seen();
+        let (sample, scanned) = (seen.chosen.get(table)?, seen.scanned.get(table)?);
+        let all = scanned.len() == sample.partitions;
+        all.then(|| scanned.values().fold(Digest::default(), |sum, digest| sum.merge(*digest)))
     }
 }

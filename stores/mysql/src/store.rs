@@ -50,6 +50,19 @@ pub struct Options {
     pub rows_per_second: Option<u64>,
     /// When reading pauses.
     pub limits: Limits,
+    /// How applications write on several servers at once.
+    pub transactions: Transactions,
+}
+
+/// How applications write on several servers at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transactions {
+    /// Nothing is known: a cut over several servers is `bounded`, though closed over the XA transactions there are.
+    #[default]
+    Unknown,
+    /// Every transaction on several servers is an XA transaction, with one gtrid for all its branches: a cut that is closed over
+    /// them is `exact`.
+    Xa,
 }
 
 /// A logical table.
@@ -102,6 +115,7 @@ pub(crate) struct Shared {
     pub rules: BTreeMap<String, Rule>,
     pub sessions: usize,
     pub limits: Limits,
+    pub transactions: Transactions,
     /// Tables whose shards are all that a pattern with `*` finds.
     wild: BTreeMap<String, Wild>,
     exclude: Vec<Glob>,
@@ -232,6 +246,7 @@ impl MySqlStore {
             rules,
             sessions: options.sessions.max(1),
             limits: options.limits,
+            transactions: options.transactions,
             wild,
             exclude: globs(&options.exclude)?,
             behind: Duration::ZERO,
@@ -517,7 +532,7 @@ impl Store for MySqlStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             cut: CutKind::Live,
-            changes: false,
+            changes: true,
             source_proof: true,
             key_order: false,
             publish: Some(match self.shared.servers.len() {

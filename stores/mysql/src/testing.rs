@@ -30,12 +30,12 @@ pub async fn rows(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, Stri
     Ok(rows.into_iter().map(|row| row.into_iter().map(|v| v.map(text)).collect()).collect())
 }
 
-/// A session that stays open between its statements.
+/// A session that stays open, for transactions of several statements.
 #[derive(Debug)]
 pub struct Session(Connection);
 
 impl Session {
-    /// Connects to the server of a URL.
+    /// Opens a session on the server of a URL.
     ///
     /// # Errors
     /// As [`run`].
@@ -45,11 +45,14 @@ impl Session {
         Connection::open(&located.address, &password).await.map(Self).map_err(|e| e.to_string())
     }
 
-    /// Runs one statement.
+    /// Runs statements one after the other.
     ///
     /// # Errors
     /// As [`run`].
-    pub async fn run(&mut self, sql: &str) -> Result<(), String> {
-        self.0.run(sql).await.map(drop).map_err(|e| format!("{e}: {sql}"))
+    pub async fn run(&mut self, statements: &[&str]) -> Result<(), String> {
+        for sql in statements {
+            self.0.run(sql).await.map_err(|e| format!("{e}: {sql}"))?;
+        }
+        Ok(())
     }
 }

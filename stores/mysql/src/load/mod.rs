@@ -412,7 +412,7 @@ impl Load for MySqlLoad {
         let tables = self.as_logical(false).await?;
         let (_, journal) = self.first()?;
         let tables = tables.ok_or_else(|| conflict(&journal.table, "its unpublished tables were removed"))?;
-        Ok(Arc::new(MySqlCut::hold(self.shared().clone(), tables).await?))
+        Ok(Arc::new(MySqlCut::private(self.shared().clone(), tables).await?))
     }
 
     async fn publish(&self) -> Result<Published> {

@@ -99,7 +99,8 @@ impl Standing {
                 ([], several) | (several, _) => {
                     let (database, name) = at(several[0]);
                     let what = if here.is_empty() { "its database is" } else { "a table of its name is" };
-                    let servers: Vec<String> = several.iter().map(|s| shared.servers[*s].name().to_owned()).collect();
+                    let servers: Vec<String> =
+                        several.iter().map(|s| shared.servers[*s].name().to_owned()).collect();
                     return Err(shared.unsupported(format!(
                         "tell where '{database}.{name}' goes: {what} on {}; make an empty table of that name on the one that is \
                          meant, and drop others",

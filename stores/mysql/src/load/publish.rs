@@ -121,7 +121,7 @@ impl MySqlLoad {
             let sum = expected.entry(table).or_default();
             *sum = sum.merge(digest);
         }
-        let cut = MySqlCut::hold(self.shared().clone(), tables).await?;
+        let cut = MySqlCut::private(self.shared().clone(), tables).await?;
         for (at, target) in self.tables.iter().enumerate() {
             let hasher = RowHasher::new(&target.schema);
             let mut found = Digest::default();
@@ -184,7 +184,8 @@ impl MySqlLoad {
         let mut servers = vec![];
         for (server, _) in &self.journals {
             let here: Vec<_> = all.iter().filter(|(_, place, _)| place.server == *server).collect();
-            let mut step = Step { server: self.shared().servers[*server].name().to_owned(), ..Step::default() };
+            let mut step =
+                Step { server: self.shared().servers[*server].name().to_owned(), ..Step::default() };
             let mut tables = vec![];
             for (_, place, kept) in &here {
                 let (database, name) = (place.database.clone(), place.name.clone());

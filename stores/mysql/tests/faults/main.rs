@@ -82,8 +82,8 @@ impl Shop {
     /// A session of a server that holds a table, so that nobody renames it.
     async fn holding(&self, at: usize, table: &str) -> Session {
         let mut session = Session::open(&self.urls[at]).await.unwrap();
-        session.run("BEGIN").await.unwrap();
-        session.run(&format!("SELECT COUNT(*) FROM {}_{at}.`{table}`", self.prefix)).await.unwrap();
+        session.run(&["BEGIN"]).await.unwrap();
+        session.run(&[&format!("SELECT COUNT(*) FROM {}_{at}.`{table}`", self.prefix)]).await.unwrap();
         session
     }
 

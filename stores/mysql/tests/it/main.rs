@@ -1,5 +1,6 @@
 //! Tests on real servers: MariaDB and MySQL, two of each.
 
+mod binlog;
 mod common;
 mod foreign_keys;
 mod loading;
@@ -10,3 +11,4 @@ mod reading;
 mod resharding;
 mod topology;
 mod types;
+mod xa;

@@ -120,10 +120,9 @@ async fn a_restore_names_each_privilege_that_is_missing_and_needs_no_other() {
             ],
         )
         .await;
-        let position = if kind == MARIADB_URLS { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
         let here = format!("`{database}`.*");
-        let mut needs = vec![("RELOAD", "*.*"), (position, "*.*")];
-        needs.extend(["SELECT", "INSERT", "CREATE", "ALTER", "DROP"].map(|what| (what, here.as_str())));
+        let needs = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP"];
+        let needs = needs.map(|what| (what, here.as_str()));
         let all: Vec<String> = needs.iter().map(|(what, on)| format!("{what} ON {on}")).collect();
         let table = named(&database, "t");
         let restore = async |url: String| {

@@ -1,7 +1,6 @@
 //! The server's own word on the content: its checksums agree with what was scanned, and what differs is found.
 
 use crate::common::*;
-use crate::loading::digest;
 use keepfast_model::{KeyRange, SourceProof, TableName};
 use keepfast_store::{CutOptions, OpenCut, ProofRequest, Store, StoreError};
 use std::sync::Arc;

@@ -190,6 +190,7 @@ async fn what_a_declaration_lacks_is_said_before_anything_is_made() {
                     shards: shards.clone(),
                     key: vec!["name".into()],
                     shard_rule: Some("user_id % 4".into()),
+                    ..Default::default()
                 },
             )]
             .into(),

@@ -1,7 +1,7 @@
 //! Tables of every type, made from a seed: read, loaded again and compared by the server's own checksum and by ours.
 
 use crate::common::*;
-use crate::loading::{digest, loaded};
+use crate::loading::loaded;
 use keepfast_model::random::Random;
 use keepfast_store::{CutOptions, LoadMode, ProofRequest, Store};
 use keepfast_testbed::mysql::MARIADB_URLS;
