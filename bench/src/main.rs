@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tpchgen::generators::LineItemGenerator;
 use tpchgen_arrow::LineItemArrow;
 
-const USAGE: &str = "usage: keepfast-bench lineitem SCALE FILE.parquet | keepfast-bench digest FILE.parquet";
+const USAGE: &str = "usage: keepfast-bench lineitem SCALE FILE.parquet | digest FILE.parquet | mysql-floor text|binary SQL… < one URL a line";
 /// Rows of a batch, as scans give them.
 const BATCH: usize = 8192;
 
@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["lineitem", scale, file] => make_lineitem(scale.parse()?, file),
         ["digest", file] => time_digest(file),
+        ["mysql-floor", form @ ("text" | "binary"), sql @ ..] => drain_servers(*form == "binary", sql),
         _ => Err(USAGE.into()),
     }
 }
@@ -92,4 +93,27 @@ fn lineitem_schema(reader: &impl RecordBatchReader) -> Result<TableSchema, Box<d
         columns.push((field.name().clone(), column_type, false));
     }
     Ok(TableSchema::of(columns, &["l_orderkey", "l_linenumber"])?)
+}
+
+/// Reads the answers of statements from servers, a thread a server, and drops them: what no reader can be faster than. URLs come by
+/// standard input, because they have passwords.
+fn drain_servers(binary: bool, sql: &[&str]) -> Result<(), Box<dyn Error>> {
+    let urls: Vec<String> = std::io::stdin().lines().collect::<Result<_, _>>()?;
+    let bytes = std::thread::scope(|threads| {
+        let threads: Vec<_> = urls
+            .iter()
+            .map(|url| {
+                threads.spawn(move || -> Result<u64, String> {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    let runtime = runtime.map_err(|e| e.to_string())?;
+                    runtime.block_on(keepfast_mysql::testing::drain(url, sql, binary))
+                })
+            })
+            .collect();
+        let ended =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| "a reader panicked".to_owned())?);
+        ended.sum::<Result<u64, String>>()
+    })?;
+    println!("{{\"bytes\":{bytes}}}");
+    Ok(())
 }

@@ -131,6 +131,14 @@ impl MySql {
     /// # Errors
     /// [`Missing`] says why there is none.
     pub fn start(cache: &Path, kind: Kind, server_id: u32) -> Result<Self, Missing> {
+        Self::start_with(cache, kind, server_id, &[])
+    }
+
+    /// As [`Self::start`], with options of the server besides.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(cache: &Path, kind: Kind, server_id: u32, options: &[&str]) -> Result<Self, Missing> {
         let cache = &full(cache)?;
         std::fs::create_dir_all(cache).map_err(|e| Missing::Failed(format!("{}: {e}", cache.display())))?;
         let debian = kind.unpack(cache)?;
@@ -158,6 +166,7 @@ impl MySql {
             }
             Kind::MySql => command.args(["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]),
         };
+        command.args(options);
         // The first statements set the password; they come from a file that only we can read, not from an argument.
         let first = folder.join("first.sql");
         let sql = format!(
@@ -207,6 +216,14 @@ impl MySql {
     pub fn id(&self) -> u32 {
         self.server.id()
     }
+}
+
+/// Programs that others dump and load such servers with, unpacked once: mydumper, myloader, mariadb-dump, mariadb and zstd, in `usr/bin`.
+///
+/// # Errors
+/// As [`MySql::start`].
+pub fn dump_tools(cache: &Path) -> Result<Debian, Missing> {
+    Debian::unpack(&full(cache)?, "bookworm", "dump-tools", &["mydumper", "mariadb-client", "zstd"])
 }
 
 /// Copies a folder with everything in it.

@@ -29,7 +29,8 @@ cargo xtask check             formatting, lints, pinned versions, licences, dire
 cargo xtask test              check, all tests, the open-format test, the demo, the commands of the guide,
                               the fuzzer for a minute a target
 cargo xtask fuzz [TARGET…]    the fuzzer alone: [--seconds N | --minutes N] for each target, a minute without
-cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask bench --help` lists the options";
+cargo xtask bench [OPTIONS]   side by side with DuckDB and restic; `cargo xtask bench --help` lists the options
+cargo xtask bench mysql [OPTIONS]   side by side with mydumper, myloader and mariadb-dump on two servers";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             fuzz::run(&workspace, &mut steps, &[]);
         }
         ["fuzz", options @ ..] => fuzz::run(&workspace, &mut steps, options),
+        ["bench", "mysql", options @ ..] => return bench::mysql(&workspace, options),
         ["bench", options @ ..] => return bench::run(&workspace, options),
         _ => {
             eprintln!("{USAGE}");

@@ -29,7 +29,7 @@ const RULES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("stores", &["model", "keys", "objects", "format", "store"]),
-    ("bench", &["model"]),
+    ("bench", &["model", "mysql"]),
     ("testbed", &[]),
     ("xtask", &["testbed"]),
 ];

@@ -195,6 +195,23 @@ impl Connection {
         Ok(Rows { channel: &mut self.channel, columns, ended: false })
     }
 
+    /// Reads the rows of a statement and drops them; says how many bytes they had.
+    pub async fn drain(&mut self, sql: &str, binary: bool) -> Result<u64, WireError> {
+        let mut bytes = 0;
+        if binary {
+            let mut rows = self.stream(sql).await?;
+            while let Some(row) = rows.next().await? {
+                bytes += row.len() as u64;
+            }
+        } else {
+            let mut rows = self.texts(sql).await?;
+            while let Some(row) = rows.next().await? {
+                bytes += row.0.len() as u64;
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Asks for a binary log from an offset of a file on, up to where it ends now. The connection is of no other use then.
     pub async fn begin_dump(&mut self, file: &str, offset: u32) -> Result<(), WireError> {
         let mut body = offset.to_le_bytes().to_vec();

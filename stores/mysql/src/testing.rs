@@ -30,6 +30,22 @@ pub async fn rows(url: &str, sql: &str) -> Result<Vec<Vec<Option<String>>>, Stri
     Ok(rows.into_iter().map(|row| row.into_iter().map(|v| v.map(text)).collect()).collect())
 }
 
+/// Reads the answers of statements and drops them; says how many bytes they had.
+///
+/// # Errors
+/// As [`run`].
+pub async fn drain(url: &str, statements: &[&str], binary: bool) -> Result<u64, String> {
+    let located = Address::parse(url).map_err(|e| e.to_string())?;
+    let password = located.password.unwrap_or_default();
+    let mut connection = Connection::open(&located.address, &password).await.map_err(|e| e.to_string())?;
+    let mut bytes = 0;
+    for sql in statements {
+        let drained = connection.drain(sql, binary).await;
+        bytes += drained.map_err(|e| format!("{e}: {sql}"))?;
+    }
+    Ok(bytes)
+}
+
 /// A session that stays open, for transactions of several statements.
 #[derive(Debug)]
 pub struct Session(Connection);
