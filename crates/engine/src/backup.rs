@@ -5,11 +5,13 @@ use crate::api::*;
 use crate::certify::{certify, check_order, counted, sample};
 use crate::condition::Condition;
 use crate::dispatch::RunTasks;
+use crate::distinct::Distinct;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::incremental::Increment;
 use crate::places::Place;
 use crate::plan::{Destination, Source, TableWork, backup_name, same_columns};
+use crate::point::PointSource;
 use crate::progress::Work;
 use crate::run::{Resumable, Run};
 use crate::task::{ScanContext, ScanResult, ScanTask, Segments, Task, TaskResult, known_segments, select};
@@ -31,6 +33,17 @@ pub(crate) struct Written {
     pub why: String,
     /// Objects that were written for it.
     pub objects: Vec<NewObject>,
+    /// Keys of which nobody knows yet whether they stand in one shard only.
+    pub unchecked: Unchecked,
+}
+
+/// Keys that may stand in two shards.
+#[derive(Debug, Default)]
+pub(crate) struct Unchecked {
+    /// All of the base.
+    pub base: bool,
+    /// Those that these change segments put.
+    pub changes: Vec<SegmentEntry>,
 }
 
 impl Engine {
@@ -151,8 +164,9 @@ impl Engine {
         for work in works {
             if work.mode == WriteMode::Incremental {
                 match self.write_changes(request, source, vault, cut, &work, &mut tasks).await? {
-                    Increment::Done(point, objects) => {
-                        written.push(Written { point: *point, why: work.why, objects });
+                    Increment::Done(point, objects, changes) => {
+                        let unchecked = Unchecked { base: false, changes };
+                        written.push(Written { point: *point, why: work.why, objects, unchecked });
                         continue;
                     }
                     Increment::NotPossible(reason) if request.mode == Mode::Incremental => {
@@ -176,9 +190,12 @@ impl Engine {
             }
         }
         for table in &written {
-            let rows: Arc<dyn crate::source::TableSource> =
-                Arc::new(crate::point::PointSource::open(vault.clone(), &table.point, 1).await?);
-            self.check_shards(&table.point.name, &rows).await?;
+            let rows = match &table.unchecked {
+                Unchecked { base: true, .. } => PointSource::open(vault.clone(), &table.point, 1).await?,
+                Unchecked { changes, .. } if changes.is_empty() => continue,
+                Unchecked { changes, .. } => PointSource::touched(vault, &table.point, changes).await?,
+            };
+            self.check_shards(&table.point.name, &(Arc::new(rows) as _)).await?;
         }
         written.sort_by(|a, b| a.point.name.cmp(&b.point.name));
         let point = BackupPoint {
@@ -251,6 +268,7 @@ impl Engine {
         // All of the table is written under these keys, or the commit refuses it.
         let protection = vault.protection(&work.id, &work.encryption).await?;
         let known_in: Vec<ManifestRef> = work.previous.as_ref().map(|p| p.base.clone()).unwrap_or_default();
+        let several = work.partitions.iter().any(|p| p.shard != work.partitions[0].shard) && !kept.is_bag();
         let context = Arc::new(ScanContext {
             to: Segments {
                 vault: vault.clone(),
@@ -264,7 +282,10 @@ impl Engine {
             schema: Arc::new(work.at.schema.clone()),
             columns,
             condition,
-            sort: !source.store.capabilities().key_order && !work.at.schema.is_bag(),
+            distinct: several.then(|| Arc::new(Distinct::new())),
+            sort: !source.store.capabilities().key_order
+                && !cut.scans_in_key_order(&work.name)
+                && !work.at.schema.is_bag(),
         });
         let mut jobs = vec![];
         let mut first = None;
@@ -300,7 +321,14 @@ impl Engine {
         let results = self.in_parallel(jobs).await?;
         let results = results.into_iter().map(TaskResult::scan).collect::<Result<_>>()?;
         let first = first.unwrap_or_default();
-        self.assemble(request, vault, cut, work, profile.as_ref(), &protection, kept, results, first).await
+        let mut written = self
+            .assemble(request, vault, cut, work, profile.as_ref(), &protection, kept, results, first)
+            .await?;
+        if let Some(distinct) = &context.distinct {
+            written.unchecked.base =
+                !distinct.proves(written.point.digest.rows).map_err(crate::distinct::failed)?;
+        }
+        Ok(written)
     }
 
     /// Certifies what was read and lists it in manifests.
@@ -380,7 +408,7 @@ impl Engine {
             profile: profile.id(),
             parity: work.parity,
         };
-        Ok(Written { point, why: work.why, objects })
+        Ok(Written { point, why: work.why, objects, unchecked: Unchecked::default() })
     }
 
     /// The writer profile: the table's own where it has one, else chosen from its first rows.

@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::api::{AsOf, BackupReport};
-use crate::backup::{Written, report};
+use crate::backup::{Unchecked, Written, report};
 use crate::dispatch::RunTasks;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -89,7 +89,8 @@ impl Engine {
         for table in &newest.tables {
             if table.changes.is_empty() {
                 let point = TablePoint { segments_new: 0, bytes_new: ByteCount(0), ..table.clone() };
-                written.push(Written { point, why: "it has no changes to fold".into(), objects: vec![] });
+                let why = "it has no changes to fold".into();
+                written.push(Written { point, why, objects: vec![], unchecked: Unchecked::default() });
                 continue;
             }
             written.push(self.fold(&found.vault, table, tasks).await?);
@@ -194,6 +195,7 @@ impl Engine {
             certificate,
             ..table.clone()
         };
-        Ok(Written { point, why: "base and changes folded".into(), objects })
+        let why = "base and changes folded".into();
+        Ok(Written { point, why, objects, unchecked: Unchecked::default() })
     }
 }

@@ -4,14 +4,14 @@
 //! that the digest of the merged rows is known and can be compared with the store's own.
 
 use crate::Result;
-use crate::api::BackupRequest;
+use crate::api::{BackupRequest, Certify};
 use crate::backup::Written;
 use crate::certify::certify;
 use crate::condition::Condition;
 use crate::dispatch::{RunTasks, TASK_BYTES_LEAST};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::plan::{Source, TableWork};
+use crate::plan::{Source, TableWork, same_columns};
 use crate::point::{self, PointPartition, entries};
 use crate::task::{ChangesResult, DigestTask, Task, TaskResult, select};
 use arrow::array::{Array, AsArray, Int8Array, RecordBatch};
@@ -20,8 +20,8 @@ use futures::{StreamExt, TryStreamExt};
 use keepfast_format::{ChangeWriter, Manifest, ManifestKind, Protection, SegmentEntry, WriterProfile};
 use keepfast_model::change::HIDDEN_COLUMNS;
 use keepfast_model::{
-    ChangeManifestRef, ChangeOp, Digest, Encryption, Hash256, ProofKind, RowHasher, Selection, ShardPosition,
-    TableId, TableName, TablePoint, TableSchema, TableShape, WriteMode,
+    ChangeManifestRef, ChangeOp, Digest, Encryption, Hash256, KeyRange, ProofKind, RowHasher, Selection,
+    ShardPosition, TableId, TableName, TablePoint, TableSchema, TableShape, WriteMode,
 };
 use keepfast_objects::Put;
 use keepfast_store::{BatchStream, OpenCut, ProofRequest, StoreError};
@@ -65,8 +65,8 @@ enum Read {
 
 /// What became of an incremental backup of one table.
 pub(crate) enum Increment {
-    /// Written and certified.
-    Done(Box<TablePoint>, Vec<NewObject>),
+    /// Written and certified; with the change segments that may have put keys that were in no shard before.
+    Done(Box<TablePoint>, Vec<NewObject>, Vec<SegmentEntry>),
     /// It cannot be exact; a new base can.
     NotPossible(String),
 }
@@ -113,25 +113,37 @@ impl Engine {
             let read = read.clone();
             return self.apply_changes(request, source, vault, cut, onto, read, tasks).await;
         }
-        let mut changes = cut.changes(&work.name, &from[0]).await;
+        let (mut used, mut changes) = (&from[0], cut.changes(&work.name, &from[0]).await);
         for positions in &from[1..] {
             if !matches!(changes, Err(StoreError::ChangesGone { .. })) {
                 break;
             }
-            changes = cut.changes(&work.name, positions).await;
+            (used, changes) = (positions, cut.changes(&work.name, positions).await);
         }
         let changes = match changes {
             Ok(changes) => changes,
             Err(e) => return not_possible(e).map(Increment::NotPossible),
         };
-        let read = match self.read_changes(request, vault, &onto, changes).await? {
+        let mut read = match self.read_changes(request, vault, &onto, changes).await? {
             Read::Done(read) => read,
             Read::NotPossible(reason) => return Ok(Increment::NotPossible(reason)),
         };
+        // The images are of whole rows as the store has them.
+        let mut fresh = true;
+        let whole = request.selection.is_all() && same_columns(&onto.schema, onto.at);
+        if whole && !onto.schema.is_bag() {
+            let images = cut.images(&work.name, used).await?;
+            read.digest = images.map(|images| previous.digest.without(images.before).merge(images.after));
+            fresh = images.is_none_or(|images| images.fresh > 0);
+        }
         if !read.segments.is_empty() && work.changes_expected.is_none_or(|b| b.0 >= TASK_BYTES_LEAST) {
             tasks.keep(vault, identity, TaskResult::Changes(read.clone())).await?;
         }
-        self.apply_changes(request, source, vault, cut, onto, read, tasks).await
+        let applied = self.apply_changes(request, source, vault, cut, onto, read, tasks).await?;
+        Ok(match applied {
+            Increment::Done(point, objects, _) if !fresh => Increment::Done(point, objects, vec![]),
+            other => other,
+        })
     }
 
     /// Applies the changes that make what was scanned the cut.
@@ -163,8 +175,9 @@ impl Engine {
             Read::NotPossible(reason) => return refuse(reason),
         };
         match self.apply_changes(request, source, vault, cut, onto, read, tasks).await? {
-            Increment::Done(point, objects) => {
+            Increment::Done(point, objects, changes) => {
                 table.objects.extend(objects);
+                table.unchecked.changes.extend(changes);
                 let (segments, bytes) = (table.point.segments_new, table.point.bytes_new);
                 table.point = TablePoint {
                     segments_new: segments + point.segments_new,
@@ -287,6 +300,7 @@ impl Engine {
         let mut references = previous.changes.clone();
         let segments_new = written.len() as u32;
         let mut bytes = previous.bytes + written.iter().map(|e| e.bytes).sum();
+        let segments = written.clone();
         if !written.is_empty() {
             let pages =
                 Manifest::pages(ManifestKind::Changes, &previous.id, &schema, &profile, read.segments);
@@ -302,9 +316,10 @@ impl Engine {
             );
         }
         let certificate = if request.selection.is_all() && source.store.capabilities().source_proof {
-            // The store's own digest of all rows is compared with that of base and changes merged.
-            let full = ProofRequest { full: true, ranges: vec![] };
-            match certify(cut, &previous.name, &full, digest, None, 1).await {
+            // A store that knows its own digest of all rows gives it; others are asked for it with `certify = full`.
+            let full = request.certify == Certify::Full;
+            let proof = ProofRequest { full, ranges: vec![KeyRange::default()] };
+            match certify(cut, &previous.name, &proof, digest, None, 1).await {
                 Ok(certificate) => certificate,
                 Err(EngineError::NotCertified { reason, .. }) => {
                     return Ok(Increment::NotPossible(format!("base and changes do not add up: {reason}")));
@@ -348,7 +363,7 @@ impl Engine {
             profile: previous.profile,
             parity: previous.parity,
         };
-        Ok(Increment::Done(Box::new(point), objects))
+        Ok(Increment::Done(Box::new(point), objects, segments))
     }
 
     /// Where the change log stood at the point that holds the previous state of a table.

@@ -14,6 +14,7 @@ mod copy;
 mod damaged;
 mod diff;
 mod dispatch;
+mod distinct;
 mod encryption;
 mod engine;
 mod error;

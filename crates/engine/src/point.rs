@@ -163,6 +163,18 @@ impl PointSource {
         Ok(Self::of(vault, table.id.clone(), schema, partitions))
     }
 
+    /// The partitions of a table in which keys of these change segments lie, of whatever shard; none where it has one shard.
+    pub async fn touched(vault: &Vault, table: &TablePoint, changes: &[SegmentEntry]) -> Result<Self> {
+        let all = Self::open(vault.clone(), table, usize::MAX).await?;
+        let several = all.partitions.iter().any(|p| p.shard != all.partitions[0].shard);
+        if !several || all.schema.is_bag() {
+            return Ok(Self { partitions: vec![], ..all });
+        }
+        let touched = touched_keys(vault, &table.id, &all.schema, changes).await?;
+        let here = |p: &PointPartition| touched.iter().any(|(_, keys)| keys.any_in(&p.range));
+        Ok(Self { partitions: all.partitions.into_iter().filter(here).collect(), ..all })
+    }
+
     /// These partitions of a table.
     pub fn of(
         vault: Vault,

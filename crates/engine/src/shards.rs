@@ -9,8 +9,6 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::{StreamExt, TryStreamExt};
 use keepfast_model::{ColumnId, ShardId, TableName, TableSchema, convert, encode_keys};
 use keepfast_store::StoreError;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// The keys of one shard, in order.
@@ -22,19 +20,28 @@ struct Keys {
 }
 
 impl Keys {
-    async fn advance(&mut self, schema: &TableSchema) -> Result<Option<Vec<u8>>> {
-        loop {
-            if let Some((_, keys)) = &self.batch
-                && self.at < keys.len()
-            {
-                self.at += 1;
-                return Ok(Some(keys.value(self.at - 1).to_vec()));
-            }
-            let Some(batch) = self.rows.try_next().await? else { return Ok(None) };
+    /// The key it stands at; none where there is no batch yet, or no more.
+    fn key(&self) -> Option<&[u8]> {
+        let (_, keys) = self.batch.as_ref()?;
+        (self.at < keys.len()).then(|| keys.value(self.at))
+    }
+
+    /// Makes sure that it stands at a key, where there is one more.
+    async fn settle(&mut self, schema: &TableSchema) -> Result<()> {
+        while self.key().is_none() {
+            let Some(batch) = self.rows.try_next().await? else { return Ok(()) };
             let keys = encode_keys(schema, &batch)?;
             self.batch = Some((batch, keys));
             self.at = 0;
         }
+        Ok(())
+    }
+
+    /// Goes past its key, and past all that come before `next` where its whole batch does.
+    fn pass(&mut self, next: Option<&[u8]>) {
+        let Some((_, keys)) = &self.batch else { return };
+        let last = keys.len().checked_sub(1).map(|last| keys.value(last));
+        self.at = if last < next { keys.len() } else { self.at + 1 };
     }
 }
 
@@ -71,39 +78,43 @@ impl Engine {
                 .boxed();
             streams.push(Keys { shard, rows, batch: None, at: 0 });
         }
-        let mut heap = BinaryHeap::new();
-        for (i, stream) in streams.iter_mut().enumerate() {
-            if let Some(key) = stream.advance(&keys_only).await? {
-                heap.push(Reverse((key, i)));
-            }
+        for stream in &mut streams {
+            stream.settle(&keys_only).await?;
         }
-        let mut last: Option<(Vec<u8>, usize)> = None;
-        while let Some(Reverse((key, i))) = heap.pop() {
-            if let Some((before, j)) = &last
-                && *before == key
-                && *j != i
-            {
+        // Those that have a key, the least key first.
+        let mut order: Vec<usize> = (0..streams.len()).filter(|i| streams[*i].key().is_some()).collect();
+        order.sort_by(|a, b| streams[*a].key().cmp(&streams[*b].key()));
+        // What stands in one shard alone from here on is in no other.
+        while let [first, second, ..] = order[..] {
+            let [stream, other] =
+                streams.get_disjoint_mut([first, second]).map_err(|_| EngineError::Query {
+                    message: format!("a shard of table '{table}' stands twice in the order of its keys"),
+                })?;
+            if stream.key() == other.key() {
                 return Err(StoreError::DuplicateKey {
                     table: table.to_string(),
-                    key: shown(&keys_only, &streams[i])?,
-                    first: streams[*j].shard.to_string(),
-                    second: streams[i].shard.to_string(),
+                    key: shown(&keys_only, stream)?,
+                    first: stream.shard.to_string(),
+                    second: other.shard.to_string(),
                 }
                 .into());
             }
-            if let Some(next) = streams[i].advance(&keys_only).await? {
-                heap.push(Reverse((next, i)));
+            stream.pass(other.key());
+            stream.settle(&keys_only).await?;
+            order.remove(0);
+            if let Some(key) = streams[first].key() {
+                let at = order.partition_point(|i| streams[*i].key() < Some(key));
+                order.insert(at, first);
             }
-            last = Some((key, i));
         }
         Ok(())
     }
 }
 
-/// The key that a stream gave last, as `column = value, …`.
+/// The key that a stream stands at, as `column = value, …`.
 fn shown(schema: &TableSchema, keys: &Keys) -> Result<String> {
     let Some((batch, _)) = &keys.batch else { return Ok(String::new()) };
-    let row = convert::to_native(schema, &batch.slice(keys.at.saturating_sub(1), 1))?;
+    let row = convert::to_native(schema, &batch.slice(keys.at, 1))?;
     let options = FormatOptions::default();
     let parts = row
         .columns()

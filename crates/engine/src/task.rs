@@ -7,6 +7,7 @@
 
 use crate::Result;
 use crate::condition::Condition;
+use crate::distinct::Distinct;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::point::{self, PointPartition};
@@ -340,6 +341,8 @@ pub(crate) struct ScanContext {
     pub condition: Option<Condition>,
     /// Whether the store scans in another order than that of encoded keys.
     pub sort: bool,
+    /// Told the keys of what is written, where several shards must not share one.
+    pub distinct: Option<Arc<Distinct>>,
 }
 
 /// Keeps our error for after the store's call, which knows only its own kind.
@@ -448,7 +451,7 @@ impl Engine {
         let progress = self.options.progress.clone();
         if context.columns.is_none() && context.condition.is_none() {
             let rows = rows.inspect_ok(move |batch| advance(progress.as_ref(), batch)).boxed();
-            return self.write_segments(&context.to, &shard, rows).await;
+            return self.write_segments(&context.to, &shard, rows, context.distinct.as_deref()).await;
         }
         let read: Arc<Mutex<Digest>> = Arc::default();
         let (whole, hasher, context_of_rows) =
@@ -460,7 +463,8 @@ impl Engine {
             *whole = whole.merge(hasher.digest(&batch)?);
             keep(&context.schema, context.columns.as_deref(), context.condition.as_ref(), batch)
         });
-        let mut result = self.write_segments(&context.to, &shard, kept.boxed()).await?;
+        let mut result =
+            self.write_segments(&context.to, &shard, kept.boxed(), context.distinct.as_deref()).await?;
         result.read = *read.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(result)
     }
@@ -476,12 +480,21 @@ impl Engine {
             point::read(to.vault.clone(), to.table.clone(), to.schema.clone(), partition, None).await?;
         let progress = self.options.progress.clone();
         let rows = rows.inspect_ok(move |batch| advance(progress.as_ref(), batch)).boxed();
-        self.write_segments(to, &shard, rows).await
+        self.write_segments(to, &shard, rows, None).await
     }
 
     /// Writes rows of one shard as segments, but those that are known.
-    async fn write_segments(&self, to: &Segments, shard: &ShardId, mut rows: Rows) -> Result<ScanResult> {
+    async fn write_segments(
+        &self,
+        to: &Segments,
+        shard: &ShardId,
+        mut rows: Rows,
+        distinct: Option<&Distinct>,
+    ) -> Result<ScanResult> {
         let mut splitter = Splitter::new(to.schema.clone(), to.profile.target_rows);
+        if distinct.is_some() {
+            splitter = splitter.keeping_keys();
+        }
         let writer = SegmentWriter::new(to.schema.clone(), to.profile.clone(), to.protection.clone());
         let mut result = ScanResult::default();
         loop {
@@ -495,6 +508,9 @@ impl Engine {
                 Some(batch) => splitter.push(batch)?,
                 None => splitter.finish()?.into_iter().collect(),
             };
+            if let Some(distinct) = distinct {
+                distinct.add(&splitter.take_keys()).map_err(crate::distinct::failed)?;
+            }
             for chunk in chunks {
                 result.read = result.read.merge(chunk.digest);
                 let id = writer.identity(&chunk)?;
@@ -689,6 +705,7 @@ impl Engine {
                         .as_deref()
                         .map(|f| Condition::compile(self, &task.schema, f))
                         .transpose()?;
+                    let ordered = task.partitions.first().is_some_and(|p| cut.scans_in_key_order(&p.table));
                     let context = Arc::new(ScanContext {
                         to: segments_to(
                             &vault,
@@ -704,7 +721,8 @@ impl Engine {
                         schema: Arc::new(task.schema.clone()),
                         columns,
                         condition,
-                        sort: !store.capabilities().key_order && !task.schema.is_bag(),
+                        sort: !store.capabilities().key_order && !ordered && !task.schema.is_bag(),
+                        distinct: None,
                     });
                     let result = self.scan_partitions(&context, &task.partitions).await?;
                     (vault, TaskResult::Scan(result))

@@ -46,6 +46,8 @@ pub struct Splitter {
     end_bits: u32,
     rows_max: u64,
     taken: Digest,
+    /// Hashes of keys since they were last taken; none where nobody takes them.
+    keys: Option<Vec<u64>>,
     chunk: Open,
 }
 
@@ -71,6 +73,7 @@ impl Splitter {
             end_bits: target_rows.ilog2(),
             rows_max: u64::from(target_rows) * ROWS_MAX_FACTOR,
             taken: Digest::default(),
+            keys: None,
             chunk: Open::default(),
         }
     }
@@ -78,6 +81,18 @@ impl Splitter {
     /// Digest of all rows that came, added up before they were cut into chunks.
     pub fn taken(&self) -> Digest {
         self.taken
+    }
+
+    /// Keeps the hashes of keys for [`Self::take_keys`].
+    #[must_use]
+    pub fn keeping_keys(mut self) -> Self {
+        self.keys = Some(vec![]);
+        self
+    }
+
+    /// The hash of each row's key, of the rows that came since the last call.
+    pub fn take_keys(&mut self) -> Vec<u64> {
+        self.keys.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// For rows that do not come in key order: chunks then have no `min` and `max`, and order is not checked.
@@ -99,6 +114,9 @@ impl Splitter {
         let batch = self.conform.batch(&batch)?;
         let hashes = self.hasher.hash(&batch)?;
         self.taken.add_rows(&hashes.rows);
+        if let Some(keys) = &mut self.keys {
+            keys.extend(&hashes.keys);
+        }
         if let Some(order) = &mut self.order {
             order.follow(&batch)?;
         }

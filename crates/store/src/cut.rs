@@ -6,8 +6,8 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use keepfast_model::{
-    ByteCount, ColumnId, Cut, KeyRange, Partition, ShardPosition, SourceProof, TableName, TableSchema,
-    point::Dependent,
+    ByteCount, ColumnId, Cut, Digest, KeyRange, Partition, ShardPosition, SourceProof, TableName,
+    TableSchema, point::Dependent,
 };
 use std::fmt::Debug;
 
@@ -66,6 +66,17 @@ pub struct ProofRequest {
     pub ranges: Vec<KeyRange>,
 }
 
+/// Rows that changes take out of a table and put in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Digest of the rows as they were before each change.
+    pub before: Digest,
+    /// Digest of the rows as they were after it.
+    pub after: Digest,
+    /// How many changes put a row whose key the shard did not have.
+    pub fresh: u64,
+}
+
 /// A cut that is held open.
 ///
 /// Dropping it releases it as well as a drop can; [`OpenCut::release`] is the sure way.
@@ -111,6 +122,11 @@ pub trait OpenCut: Debug + Send + Sync {
     /// `CutLost` when the cut's session is gone, it was released, or it needs closing and was closed before.
     async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream>;
 
+    /// Whether scans of this table come in key order, also where the store's capabilities do not promise it of every table.
+    fn scans_in_key_order(&self, table: &TableName) -> bool {
+        let _ = table;
+        false
+    }
     /// Changes that make what was scanned the table at the cut, as [`Self::changes`] gives them; none where the scan
     /// alone is exact. Applied on top of the scan they give the same rows whenever each partition was scanned.
     ///
@@ -142,6 +158,12 @@ pub trait OpenCut: Debug + Send + Sync {
     /// position that this store never gave; `Unsupported` without a log, or for bags that are not logged with counts.
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream>;
 
+    /// Digests of the rows that [`Self::changes`] from the same positions takes out and puts in: images of rows before and after
+    /// each change, as the log has them. None where it does not have both. Asked after those changes were read, of tables with a key.
+    async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
+        let _ = (table, from);
+        Ok(None)
+    }
     /// Bytes that [`Self::changes`] would read, for a plan; none where the store cannot tell without reading them.
     async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
         let _ = (table, from);

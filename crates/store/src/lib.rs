@@ -16,7 +16,7 @@ pub mod sample;
 pub mod store;
 pub mod throttled;
 
-pub use cut::{BatchStream, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
+pub use cut::{BatchStream, Images, OpenCut, PlanOptions, ProofRequest, ScanOptions, TableAtCut};
 pub use edit::{Edit, OnDuplicate, TableEdit};
 pub use error::StoreError;
 pub use faulty::{Fault, Faulty};

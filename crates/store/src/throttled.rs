@@ -4,8 +4,8 @@
 //! at no moment were more rows or bytes given than the limit times the time since the first one. Writing is not limited.
 
 use crate::{
-    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, OpenCut, PlanOptions, ProofRequest,
-    Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken, UnfinishedLoad,
+    BatchStream, Capabilities, CutOptions, Edit, Images, Load, LoadOptions, OpenCut, PlanOptions,
+    ProofRequest, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken, UnfinishedLoad,
 };
 use arrow::array::{Array, RecordBatch};
 use async_trait::async_trait;
@@ -191,6 +191,9 @@ impl OpenCut for ThrottledCut {
     async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream> {
         Ok(self.pace.stream(self.inner.scan(partition, &self.pace.options(options)).await?))
     }
+    fn scans_in_key_order(&self, table: &TableName) -> bool {
+        self.inner.scans_in_key_order(table)
+    }
     fn needs_closing(&self) -> bool {
         self.inner.needs_closing()
     }
@@ -199,6 +202,9 @@ impl OpenCut for ThrottledCut {
     }
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
         Ok(self.pace.stream(self.inner.changes(table, from).await?))
+    }
+    async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
+        self.inner.images(table, from).await
     }
     async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
         self.inner.changes_expected(table, from).await

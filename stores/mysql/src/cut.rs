@@ -11,6 +11,7 @@ use crate::binlog::closing::{self, Closed};
 use crate::binlog::sink::Kept;
 use crate::binlog::walk::Ledger;
 use crate::binlog::{Fault, server};
+use crate::catalog::PhysicalTable;
 use crate::decode::{Decoder, needs_exact};
 use crate::error::failed;
 use crate::names::{full, quoted};
@@ -24,9 +25,12 @@ use futures::StreamExt;
 use futures::stream::{self, try_unfold};
 use jiff::Timestamp;
 use keepfast_model::cut::Exactness;
-use keepfast_model::{ByteCount, Cut, Partition, Position, ShardPosition, SourceProof, TableName};
+use keepfast_model::{
+    ByteCount, Cut, Partition, Position, ShardPosition, SourceProof, TableName, TableSchema,
+};
 use keepfast_store::{
-    BatchStream, CutOptions, OpenCut, PlanOptions, ProofRequest, Result, ScanOptions, StoreError, TableAtCut,
+    BatchStream, CutOptions, Images, OpenCut, PlanOptions, ProofRequest, Result, ScanOptions, StoreError,
+    TableAtCut,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -268,7 +272,7 @@ impl OpenCut for MySqlCut {
             names.join(", "),
             full(&shard.table.database, &shard.table.name),
             piece.condition()
-        );
+        ) + &order(&logical.schema, &shard.table);
         let decoder = Decoder::new(&schema, options.columns.is_none() && needs_exact(&schema));
         let session = self.pools[shard.server].take().await?;
         let address = self.shared.servers[shard.server].address.clone();
@@ -288,6 +292,11 @@ impl OpenCut for MySqlCut {
             None => self.samples.watch(partition, &schema, batches.boxed()),
             Some(_) => batches.boxed(),
         })
+    }
+
+    fn scans_in_key_order(&self, table: &TableName) -> bool {
+        let Some(logical) = self.tables.get(table) else { return false };
+        logical.shards.iter().all(|shard| in_key_order(&logical.schema, &shard.table))
     }
 
     async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
@@ -325,6 +334,25 @@ impl OpenCut for MySqlCut {
         Ok(kept_stream(table.clone(), all.into_iter().flatten()))
     }
 
+    async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
+        let read = self.read.lock().await;
+        let Some((_, log)) = read.iter().find(|(since, _)| since == from) else { return Ok(None) };
+        let Some(Ok(kept)) = log.tables.get(table) else { return Ok(None) };
+        let closing = self.closing(table).map(|kept| (kept, &self.closed.excluded));
+        let all = kept.iter().map(|kept| (kept, &log.excluded)).chain(closing);
+        let mut images = Images::default();
+        for (kept, but) in all {
+            let more = kept.images(but.clone()).map_err(|e| StoreError::Damaged {
+                object: format!("what was kept of the changes of '{table}'"),
+                reason: e.to_string(),
+            })?;
+            images.before = images.before.merge(more.before);
+            images.after = images.after.merge(more.after);
+            images.fresh += more.fresh;
+        }
+        Ok(Some(images))
+    }
+
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
         let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
@@ -338,6 +366,25 @@ impl OpenCut for MySqlCut {
     async fn release(&self) -> Result<()> {
         self.pools.iter().for_each(|pool| pool.close());
         Ok(())
+    }
+}
+
+/// Whether a shard's rows come in the order of the logical key when they are asked for by its primary key: whole numbers, which every
+/// server and our keys order alike.
+fn in_key_order(schema: &TableSchema, shard: &PhysicalTable) -> bool {
+    let number = |name: &&str| {
+        let column = shard.columns.iter().find(|c| c.name == **name);
+        column.is_some_and(|c| c.declared.data_type.ends_with("int"))
+    };
+    let key = schema.key_names();
+    shard.index.as_deref() == Some("PRIMARY") && !key.is_empty() && key == shard.key && key.iter().all(number)
+}
+
+/// Asks for that order.
+fn order(schema: &TableSchema, shard: &PhysicalTable) -> String {
+    match in_key_order(schema, shard) {
+        true => format!(" ORDER BY {}", shard.key.iter().map(|c| quoted(c)).collect::<Vec<_>>().join(", ")),
+        false => String::new(),
     }
 }
 

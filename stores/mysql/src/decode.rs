@@ -2,7 +2,7 @@
 
 use crate::wire::WireError;
 use crate::wire::codec::Reader;
-use crate::wire::reply::ColumnHead;
+use crate::wire::reply::{ColumnHead, UNSIGNED};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder, Int8Builder,
     Int16Builder, Int32Builder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
@@ -130,9 +130,10 @@ impl Decoder {
 
     /// The columns of the rows since the last batch, the hidden one last.
     pub fn arrays(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
-        (self.rows, self.bytes) = (0, 0);
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
         let mut arrays: Vec<ArrayRef> =
-            self.columns.iter_mut().map(Growing::finish).collect::<Result<_, _>>()?;
+            self.columns.iter_mut().map(|column| column.finish(rows)).collect::<Result<_, _>>()?;
         if let Some(exact) = &mut self.exact {
             arrays.push(Arc::new(exact.finish()));
         }
@@ -190,7 +191,10 @@ impl Growing {
             Self::Int16(b) => b.append_value(narrow(integer(head, reader)?)?),
             Self::Int32(b) => b.append_value(narrow(integer(head, reader)?)?),
             Self::Int64(b) => b.append_value(narrow(integer(head, reader)?)?),
-            Self::Wide(b) => b.append_value(integer(head, reader)?),
+            Self::Wide(b) => b.append_value(match (head.kind, head.flags & UNSIGNED != 0) {
+                (8, true) => reader.u64()?.into(),
+                _ => integer(head, reader)?.into(),
+            }),
             Self::Bits(b) => b.append_value(bits(reader.bytes()?)?),
             Self::Float32(b) => b.append_value(f32::from_le_bytes(reader.array()?)),
             Self::Float64(b) => b.append_value(f64::from_le_bytes(reader.array()?)),
@@ -231,7 +235,8 @@ impl Growing {
         Ok(Value::Held)
     }
 
-    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
+    /// The values so far; `rows` more of them will find room.
+    fn finish(&mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
             Self::Int8(b) => Arc::new(b.finish()),
             Self::Int16(b) => Arc::new(b.finish()),
@@ -240,8 +245,15 @@ impl Growing {
             Self::Wide(b) | Self::Bits(b) | Self::Decimal(b, ..) => Arc::new(b.finish()),
             Self::Float32(b) => Arc::new(b.finish()),
             Self::Float64(b) => Arc::new(b.finish()),
-            Self::Text(b) => Arc::new(b.finish()),
-            Self::Bytes(b) => Arc::new(b.finish()),
+            // The next batch is mostly as large, and growing step by step copies all of it.
+            Self::Text(b) => {
+                let room = StringBuilder::with_capacity(rows, b.values_slice().len() / 8 * 9);
+                Arc::new(std::mem::replace(b, room).finish())
+            }
+            Self::Bytes(b) => {
+                let room = BinaryBuilder::with_capacity(rows, b.values_slice().len() / 8 * 9);
+                Arc::new(std::mem::replace(b, room).finish())
+            }
             Self::Date(b) => Arc::new(b.finish()),
             Self::Moment(b) => Arc::new(b.finish()),
         })
@@ -249,8 +261,8 @@ impl Growing {
 }
 
 /// An integer of any width, as the column's head says.
-fn integer(head: &ColumnHead, reader: &mut Reader<'_>) -> Result<i128, WireError> {
-    let unsigned = head.flags & crate::wire::reply::UNSIGNED != 0;
+fn integer(head: &ColumnHead, reader: &mut Reader<'_>) -> Result<i64, WireError> {
+    let unsigned = head.flags & UNSIGNED != 0;
     Ok(match (head.kind, unsigned) {
         (1, false) => i8::from_le_bytes(reader.array()?).into(),
         (1, true) => reader.u8()?.into(),
@@ -258,13 +270,13 @@ fn integer(head: &ColumnHead, reader: &mut Reader<'_>) -> Result<i128, WireError
         (2, true) | (13, _) => reader.u16()?.into(),
         (3 | 9, false) => i32::from_le_bytes(reader.array()?).into(),
         (3 | 9, true) => reader.u32()?.into(),
-        (8, false) => i64::from_le_bytes(reader.array()?).into(),
-        (8, true) => reader.u64()?.into(),
+        (8, false) => i64::from_le_bytes(reader.array()?),
+        (8, true) => narrow(reader.u64()?)?,
         _ => return Err(WireError::Malformed("a number is of another kind")),
     })
 }
 
-fn narrow<T: TryFrom<i128>>(number: i128) -> Result<T, WireError> {
+fn narrow<T: TryFrom<N>, N>(number: N) -> Result<T, WireError> {
     T::try_from(number).map_err(|_| WireError::Malformed("a number is larger than its column"))
 }
 
@@ -275,6 +287,17 @@ fn bits(bytes: &[u8]) -> Result<i128, WireError> {
     }
     Ok(bytes.iter().fold(0, |number, byte| (number << 8) | i128::from(*byte)))
 }
+
+/// Powers of ten up to the eighteenth.
+const POWERS: [u64; 19] = {
+    let mut powers = [1; 19];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
 
 /// A decimal's digits without its point; none where there are too many.
 fn unscaled(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
@@ -289,11 +312,18 @@ fn unscaled(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
     if part.len() > usize::from(scale) {
         return None;
     }
-    let zeros = std::iter::repeat_n(&b'0', usize::from(scale) - part.len());
+    let missing = usize::from(scale) - part.len();
     let mut number = 0_i128;
-    for digit in whole.iter().chain(part).chain(zeros) {
-        let digit = digit.checked_sub(b'0').filter(|d| *d < 10)?;
-        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    // So many digits fit into 64 bits, and are faster there.
+    for digits in whole.chunks(18).chain(part.chunks(18)) {
+        let mut few = 0_u64;
+        for digit in digits {
+            few = few * 10 + u64::from(digit.checked_sub(b'0').filter(|d| *d < 10)?);
+        }
+        number = number.checked_mul(POWERS[digits.len()].into())?.checked_add(few.into())?;
+    }
+    for _ in 0..missing {
+        number = number.checked_mul(10)?;
     }
     (number < 10_i128.pow(precision.into())).then_some(if negative { -number } else { number })
 }
@@ -339,10 +369,23 @@ impl When {
     /// Days since 1970, where the calendar has the day.
     fn day(&self) -> Option<i32> {
         // The calendar's year 0 is one that the server has no dates in.
-        let year = i16::try_from(self.year).ok().filter(|year| *year > 0)?;
-        let date = jiff::civil::Date::new(year, i8::try_from(self.month).ok()?, i8::try_from(self.day).ok()?)
-            .ok()?;
-        Some((date - jiff::civil::date(1970, 1, 1)).get_days())
+        let year = Some(self.year).filter(|year| *year > 0)?;
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let length = match self.month {
+            4 | 6 | 9 | 11 => 30,
+            2 => 28 + u8::from(leap),
+            1..=12 => 31,
+            _ => return None,
+        };
+        if !(1..=length).contains(&self.day) || year > 9999 {
+            return None;
+        }
+        // Years are counted from March, so that the leap day is the last one; eras have 400 of them.
+        let (month, day) = (i32::from(self.month), i32::from(self.day));
+        let year = i32::from(year) - i32::from(month < 3);
+        let (era, of_era) = (year / 400, year % 400);
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
     }
 
     fn of_day(&self) -> i64 {
@@ -402,6 +445,10 @@ mod tests {
     fn decimals_are_exact_or_text() {
         assert_eq!(unscaled(b"-12.5", 10, 2), Some(-1250));
         assert_eq!(unscaled(b"0.00", 10, 2), Some(0));
+        assert_eq!(
+            unscaled(b"-1234567890123456789012345.5", 38, 3),
+            Some(-1_234_567_890_123_456_789_012_345_500)
+        );
         assert_eq!(unscaled(b"1.005", 10, 2), None);
         assert_eq!(unscaled(b"100000000.00", 10, 2), None);
         assert_eq!(unscaled(b"99999999999999999999999999999999999999", 38, 0), Some(10_i128.pow(38) - 1));
@@ -420,6 +467,22 @@ mod tests {
             (None, "0000-00-00".into(), "0000-00-00 00:00:00.000000".into())
         );
         assert_eq!(read(&[4, 0xe7, 0x07, 2, 29]).day(), None);
+        let mut when = zero;
+        let first = jiff::civil::date(1970, 1, 1);
+        for year in (1..=9999).step_by(13).chain(1896..=2004) {
+            for month in 0..=13 {
+                for day in 0..=32 {
+                    (when.year, when.month, when.day) = (year, month, day);
+                    let date = jiff::civil::Date::new(year as i16, month as i8, day as i8);
+                    assert_eq!(
+                        when.day(),
+                        date.ok().map(|date| (date - first).get_days()),
+                        "{}",
+                        when.date()
+                    );
+                }
+            }
+        }
         assert_eq!(duration_text(true, 3_020_399_000_001), "-838:59:59.000001");
         assert!(duration(&mut Reader(&[9, 0])).is_err());
     }

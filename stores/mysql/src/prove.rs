@@ -353,22 +353,23 @@ fn compare(found: &Found, scanned: Digest, what: &str) -> Result<()> {
 
 /// The server's count of all rows.
 async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
-    let mut rows = 0;
-    for shard in &logical.shards {
+    let counts = (0..logical.shards.len()).map(|at| async move {
+        let shard = &logical.shards[at];
         let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));
+        let address = &shared.servers[shard.server].address;
         let mut session = pools[shard.server].take().await?;
         let counted = session.connection().rows(&sql).await;
-        let address = &shared.servers[shard.server].address;
         let counted = counted.map_err(|e| failed("count the rows", address, e))?;
         session.done().await.map_err(|e| failed("count the rows", address, e))?;
         let text = counted.first().and_then(|row| row.first()?.as_deref());
         let number: Option<u64> = text.and_then(|t| std::str::from_utf8(t).ok()?.parse().ok());
-        rows += number.ok_or_else(|| StoreError::Damaged {
+        number.ok_or_else(|| StoreError::Damaged {
             object: shard.id.0.clone(),
             reason: "its count is no number".into(),
-        })?;
-    }
-    Ok(rows)
+        })
+    });
+    let at_once = shared.sessions * pools.len().max(1);
+    iter(counts).buffer_unordered(at_once).try_fold(0, |sum, rows| async move { Ok(sum + rows) }).await
 }
 
 /// Scans whose digests are remembered: of each table one partition, another one in each cut; of some tables all.

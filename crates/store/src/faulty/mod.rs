@@ -10,7 +10,7 @@ mod fault;
 pub use fault::Fault;
 
 use crate::{
-    BatchStream, Capabilities, CutOptions, Edit, Load, LoadOptions, LoadState, LoadedPart, OpenCut,
+    BatchStream, Capabilities, CutOptions, Edit, Images, Load, LoadOptions, LoadState, LoadedPart, OpenCut,
     PlanOptions, ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
     UnfinishedLoad,
 };
@@ -167,6 +167,9 @@ impl OpenCut for FaultyCut {
         };
         Ok(scan.spoil(self.inner.scan(partition, options).await?))
     }
+    fn scans_in_key_order(&self, table: &TableName) -> bool {
+        self.inner.scans_in_key_order(table)
+    }
     fn needs_closing(&self) -> bool {
         self.inner.needs_closing()
     }
@@ -178,6 +181,9 @@ impl OpenCut for FaultyCut {
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
         let key = self.key_of(table).await?;
         Ok(batches::spoil_changes(self.script.clone(), key, self.inner.changes(table, from).await?))
+    }
+    async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
+        self.inner.images(table, from).await
     }
     async fn changes_expected(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<ByteCount>> {
         self.inner.changes_expected(table, from).await

@@ -4,8 +4,8 @@ use super::{Fault, LogError};
 use crate::decode::{Decoder, needs_exact};
 use crate::wire::reply::ColumnHead;
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    UInt64Array, new_null_array,
+    ArrayRef, AsArray, BooleanArray, FixedSizeBinaryBuilder, Int8Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, UInt64Array, new_null_array,
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
@@ -13,7 +13,8 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use keepfast_model::change::change_schema;
-use keepfast_model::{ChangeOp, TableSchema, hidden};
+use keepfast_model::{ChangeOp, RowHasher, TableSchema, hidden};
+use keepfast_store::Images;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,11 +29,18 @@ const BYTES: usize = 2 << 20;
 const MEMORY: usize = 1 << 20;
 /// The transaction of each change, which decides whether it counts.
 const BRANCH: &str = "branch";
+/// Hashes of the row before and after each change, where it has them.
+const IMAGES: [&str; 2] = ["before", "after"];
+/// Columns of these at the end of what is kept.
+const OWN: usize = 1 + IMAGES.len();
 
 /// Changes as they are read.
 pub(crate) struct Sink {
     schema: SchemaRef,
     decoder: Decoder,
+    /// Rows before their changes.
+    before: Decoder,
+    hasher: RowHasher,
     changes: Vec<Change>,
     shards: Vec<String>,
     writer: Option<StreamWriter<Spill>>,
@@ -53,6 +61,8 @@ pub(crate) struct Change {
     pub shard: usize,
     pub count: Option<i64>,
     pub branch: u64,
+    /// Whether the row before it was given too.
+    pub before: bool,
 }
 
 impl std::fmt::Debug for Sink {
@@ -70,9 +80,12 @@ impl Sink {
             fields.push(Arc::new(Field::new(hidden::EXACT, DataType::Utf8, true)));
         }
         fields.push(Arc::new(Field::new(BRANCH, DataType::UInt64, false)));
+        fields.extend(IMAGES.map(|name| Arc::new(Field::new(name, DataType::FixedSizeBinary(16), true))));
         Self {
             schema: Arc::new(Schema::new(fields)),
             decoder: Decoder::new(table, exact),
+            before: Decoder::new(table, exact),
+            hasher: RowHasher::new(table),
             changes: vec![],
             shards,
             writer: None,
@@ -83,11 +96,20 @@ impl Sink {
         }
     }
 
-    /// Adds a change with its row.
-    pub fn push(&mut self, change: Change, heads: &[ColumnHead], row: &[u8]) -> Result<(), LogError> {
+    /// Adds a change with its row, and the row before it.
+    pub fn push(
+        &mut self,
+        change: Change,
+        heads: &[ColumnHead],
+        row: &[u8],
+        before: Option<&[u8]>,
+    ) -> Result<(), LogError> {
         self.decoder.push(heads, row)?;
-        self.changes.push(change);
-        if self.changes.len() >= ROWS || self.decoder.bytes() >= BYTES {
+        if let Some(before) = before {
+            self.before.push(heads, before)?;
+        }
+        self.changes.push(Change { before: before.is_some(), ..change });
+        if self.changes.len() >= ROWS || self.decoder.bytes() + self.before.bytes() >= BYTES {
             self.flush()?;
         }
         Ok(())
@@ -106,19 +128,36 @@ impl Sink {
             return Ok(());
         }
         let changes = std::mem::take(&mut self.changes);
-        let rows = changes.len();
+        let count = changes.len();
         let each = changes.iter();
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int8Array::from_iter_values(each.clone().map(|c| c.op as i8))),
             Arc::new(Int64Array::from_iter_values(each.clone().map(|c| c.seq))),
             Arc::new(StringArray::from_iter_values(each.clone().map(|c| &self.shards[c.shard]))),
-            new_null_array(&DataType::Utf8, rows),
+            new_null_array(&DataType::Utf8, count),
             Arc::new(Int32Array::from_iter_values(each.clone().map(|_| 0))),
-            new_null_array(&DataType::Binary, rows),
+            new_null_array(&DataType::Binary, count),
             Arc::new(Int64Array::from_iter(each.clone().map(|c| c.count))),
         ];
-        columns.extend(self.decoder.arrays()?);
+        let (rows, old) = (self.decoder.finish()?, self.before.finish()?);
+        let hash = |rows: &RecordBatch| match self.hasher.hash(rows) {
+            Ok(hashes) => Ok(hashes.rows),
+            Err(e) => Err(ArrowError::ExternalError(Box::new(e))),
+        };
+        let (new_hashes, mut old_hashes) = (hash(&rows)?, hash(&old)?.into_iter());
+        let (mut before, mut after) = (hashes(), hashes());
+        for (change, hash) in changes.iter().zip(new_hashes) {
+            let old = if change.before { old_hashes.next() } else { None };
+            // A row of a bag that goes is its own image.
+            let goes = change.op == ChangeOp::Count && change.count.is_some_and(|count| count < 0);
+            let comes = !goes && change.op != ChangeOp::DeleteRow;
+            put(&mut before, old.or(goes.then_some(hash)))?;
+            put(&mut after, comes.then_some(hash))?;
+        }
+        columns.extend(rows.columns().iter().cloned());
         columns.push(Arc::new(UInt64Array::from_iter_values(each.map(|c| c.branch))));
+        columns.push(Arc::new(before.finish()));
+        columns.push(Arc::new(after.finish()));
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -159,12 +198,41 @@ impl Kept {
         &self,
         but: Arc<HashSet<u64>>,
     ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static {
+        self.all(but).map(|batch| {
+            let batch = batch?;
+            batch.project(&(0..batch.num_columns() - OWN).collect::<Vec<_>>())
+        })
+    }
+
+    /// The rows that the changes of all transactions but these take out and put in.
+    pub fn images(&self, but: Arc<HashSet<u64>>) -> Result<Images, ArrowError> {
+        let mut images = Images::default();
+        for batch in self.all(but) {
+            let batch = batch?;
+            let own = batch.num_columns() - IMAGES.len();
+            let (before, after) = (batch.column(own), batch.column(own + 1));
+            let fresh = (0..batch.num_rows()).filter(|row| before.is_null(*row) && after.is_valid(*row));
+            images.fresh += fresh.count() as u64;
+            for (digest, column) in [&mut images.before, &mut images.after].into_iter().zip(own..) {
+                for hash in batch.column(column).as_fixed_size_binary().iter().flatten() {
+                    digest.add_row(hash.try_into().map(u128::from_le_bytes).unwrap_or_default());
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    /// Everything that was kept, of all transactions but these.
+    fn all(
+        &self,
+        but: Arc<HashSet<u64>>,
+    ) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static {
         let opened = self.spill.clone().map(|spill| StreamReader::try_new(Reading { spill, at: 0 }, None));
         let (batches, failed) = match opened.transpose() {
             Ok(batches) => (batches, None),
             Err(e) => (None, Some(Err(e))),
         };
-        let batches = batches.into_iter().flatten().map(move |batch| chosen(&batch?, &but));
+        let batches = batches.into_iter().flatten().map(move |batch| chosen(batch?, &but));
         failed.into_iter().chain(batches)
     }
 
@@ -174,10 +242,22 @@ impl Kept {
     }
 }
 
-fn chosen(batch: &RecordBatch, but: &HashSet<u64>) -> Result<RecordBatch, ArrowError> {
-    let last = batch.num_columns() - 1;
-    let branches = batch.column(last).as_primitive::<UInt64Type>().clone();
-    let batch = batch.project(&(0..last).collect::<Vec<_>>())?;
+fn hashes() -> FixedSizeBinaryBuilder {
+    FixedSizeBinaryBuilder::new(16)
+}
+
+fn put(hashes: &mut FixedSizeBinaryBuilder, hash: Option<u128>) -> Result<(), ArrowError> {
+    match hash {
+        Some(hash) => hashes.append_value(hash.to_le_bytes()),
+        None => {
+            hashes.append_null();
+            Ok(())
+        }
+    }
+}
+
+fn chosen(batch: RecordBatch, but: &HashSet<u64>) -> Result<RecordBatch, ArrowError> {
+    let branches = batch.column(batch.num_columns() - OWN).as_primitive::<UInt64Type>();
     if !branches.values().iter().any(|branch| but.contains(branch)) {
         return Ok(batch);
     }

@@ -360,12 +360,14 @@ impl<'a> Walk<'a> {
         }
         self.touched.insert(target.sink);
         let mut held = 0;
-        let mut put = |sink: &mut Sink, op: ChangeOp, count: Option<i64>, row: &[u8]| {
-            let change = Change { op, seq: *seq, shard: target.shard, count, branch: *branch };
-            *seq += 1;
-            held += row.len();
-            sink.push(change, form.heads(), row)
-        };
+        let mut put =
+            |sink: &mut Sink, op: ChangeOp, count: Option<i64>, row: &[u8], before: Option<&[u8]>| {
+                let change =
+                    Change { op, seq: *seq, shard: target.shard, count, branch: *branch, before: false };
+                *seq += 1;
+                held += row.len() + before.map_or(0, <[u8]>::len);
+                sink.push(change, form.heads(), row, before)
+            };
         let mut images = Reader(&rows.images);
         while !images.is_empty() {
             if rows.op == Op::Update {
@@ -373,24 +375,25 @@ impl<'a> Walk<'a> {
             }
             form.row(&mut images, row, places)?;
             match (sink.bag, rows.op) {
-                (true, Op::Insert) => put(sink, ChangeOp::Count, Some(1), row)?,
-                (true, Op::Delete) => put(sink, ChangeOp::Count, Some(-1), row)?,
+                (true, Op::Insert) => put(sink, ChangeOp::Count, Some(1), row, None)?,
+                (true, Op::Delete) => put(sink, ChangeOp::Count, Some(-1), row, None)?,
                 (true, Op::Update) => {
-                    put(sink, ChangeOp::Count, Some(-1), before)?;
-                    put(sink, ChangeOp::Count, Some(1), row)?;
+                    put(sink, ChangeOp::Count, Some(-1), before, None)?;
+                    put(sink, ChangeOp::Count, Some(1), row, None)?;
                 }
-                (false, Op::Insert) => put(sink, ChangeOp::PutRow, None, row)?,
+                (false, Op::Insert) => put(sink, ChangeOp::PutRow, None, row, None)?,
                 (false, Op::Delete) => {
                     key_alone(&sink.key, row, places, short);
-                    put(sink, ChangeOp::DeleteRow, None, short)?;
+                    put(sink, ChangeOp::DeleteRow, None, short, Some(row))?;
                 }
                 (false, Op::Update) => {
                     let moved = |at: &usize| before[places_before[*at].clone()] != row[places[*at].clone()];
+                    let mut old = Some(before.as_slice());
                     if sink.key.iter().any(moved) {
                         key_alone(&sink.key, before, places_before, short);
-                        put(sink, ChangeOp::DeleteRow, None, short)?;
+                        put(sink, ChangeOp::DeleteRow, None, short, old.take())?;
                     }
-                    put(sink, ChangeOp::PutRow, None, row)?;
+                    put(sink, ChangeOp::PutRow, None, row, old)?;
                 }
             }
             match rows.op {

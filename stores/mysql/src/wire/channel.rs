@@ -102,7 +102,10 @@ impl Channel {
 
     /// The next message.
     pub async fn read(&mut self) -> Result<&[u8], WireError> {
-        let (at, length) = self.packet().await?;
+        let (at, length) = match self.ready()? {
+            Some(found) => found,
+            None => self.packet().await?,
+        };
         if length < LONGEST {
             return Ok(&self.buffer[at..at + length]);
         }
@@ -119,17 +122,34 @@ impl Channel {
 
     /// Where the next packet stands in the buffer. It is taken: the next call may move it.
     async fn packet(&mut self) -> Result<(usize, usize), WireError> {
-        self.fill(4).await?;
-        let head = &self.buffer[self.start..self.start + 4];
-        let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-        if head[3] != self.next {
+        loop {
+            if let Some(found) = self.ready()? {
+                return Ok(found);
+            }
+            let length = self.length().map_or(0, |(length, _)| length);
+            self.fill(4 + length).await?;
+        }
+    }
+
+    /// As [`Self::packet`], where all of it was read before.
+    fn ready(&mut self) -> Result<Option<(usize, usize)>, WireError> {
+        let Some((length, number)) = self.length() else { return Ok(None) };
+        if number != self.next {
             return Err(WireError::Malformed("a packet is out of order"));
         }
-        self.next = self.next.wrapping_add(1);
-        self.fill(4 + length).await?;
         let at = self.start + 4;
+        if self.end - at < length {
+            return Ok(None);
+        }
+        self.next = self.next.wrapping_add(1);
         self.start = at + length;
-        Ok((at, length))
+        Ok(Some((at, length)))
+    }
+
+    /// Length and number of the next packet, where they were read before.
+    fn length(&self) -> Option<(usize, u8)> {
+        let [a, b, c, number] = *self.buffer[self.start..self.end].first_chunk()?;
+        Some((u32::from_le_bytes([a, b, c, 0]) as usize, number))
     }
 
     /// Reads until so many bytes stand in the buffer.

@@ -2,45 +2,54 @@
 
 use super::WireError;
 
-/// Bytes that are read from the front.
+const ENDS: WireError = WireError::Malformed("a message ends early");
+
+/// Bytes that are read from the front. Each value of each row passes here, hence the hints.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    #[inline]
     pub fn take(&mut self, bytes: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) =
-            self.0.split_at_checked(bytes).ok_or(WireError::Malformed("a message ends early"))?;
+        let Some((taken, rest)) = self.0.split_at_checked(bytes) else { return Err(ENDS) };
         self.0 = rest;
         Ok(taken)
     }
 
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(WireError::Malformed("a message ends early"))?;
+        let Some((taken, rest)) = self.0.split_first_chunk() else { return Err(ENDS) };
         self.0 = rest;
         Ok(*taken)
     }
 
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, WireError> {
         Ok(self.array::<1>()?[0])
     }
 
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, WireError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, WireError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// A number of variable length.
+    #[inline]
     pub fn number(&mut self) -> Result<u64, WireError> {
         match self.u8()? {
             small @ 0..=0xfa => Ok(small.into()),
@@ -55,12 +64,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes with their length before them.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], WireError> {
         let length = self.number()?;
-        self.take(usize::try_from(length).map_err(|_| WireError::Malformed("a message ends early"))?)
+        self.take(usize::try_from(length).map_err(|_| ENDS)?)
     }
 
     /// As [`Self::bytes`], or NULL.
+    #[inline]
     pub fn nullable(&mut self) -> Result<Option<&'a [u8]>, WireError> {
         if self.0.first() == Some(&0xfb) {
             self.0 = &self.0[1..];

@@ -5,6 +5,7 @@ use crate::loading::loaded;
 use keepfast_model::random::Random;
 use keepfast_store::{CutOptions, LoadMode, ProofRequest, Store};
 use keepfast_testbed::mysql::MARIADB_URLS;
+use std::collections::BTreeSet;
 
 /// Names a seed to be used in place of a new one.
 const SEED: &str = "KEEPFAST_TEST_SEED";
@@ -363,18 +364,17 @@ async fn generated_tables_come_back_as_the_servers_checksum_says() {
             cut.release().await.unwrap();
             assert_eq!(values(url, &database, &again).await, values(url, &database, &name).await, "{what}");
             let places = format!("{}, {}", place(&name), place(&again));
-            let mut sums = vec![];
-            // MariaDB gives one table other sums from time to time, with nothing changed in it.
-            for _ in 0..if kind == MARIADB_URLS { 20 } else { 1 } {
-                let both =
-                    keepfast_mysql::testing::rows(url, &format!("CHECKSUM TABLE {places}")).await.unwrap();
-                sums = both.into_iter().map(|row| row[1].clone()).collect();
-                if sums[0] == sums[1] {
-                    break;
+            // MariaDB sums bytes that nobody wrote where a partitioned table has virtual columns: one table has other sums each time.
+            let mut sums = [BTreeSet::new(), BTreeSet::new()];
+            for _ in 0..if kind == MARIADB_URLS { 3 } else { 1 } {
+                let both = keepfast_mysql::testing::rows(url, &format!("CHECKSUM TABLE {places}")).await;
+                for (sums, mut row) in sums.iter_mut().zip(both.unwrap()) {
+                    sums.insert(row.remove(1));
                 }
                 run(url, &[&format!("FLUSH TABLES {places}")]).await;
             }
-            assert_eq!(sums[0], sums[1], "{what}");
+            let steady = sums.iter().all(|sums| sums.len() == 1);
+            assert!(sums[0] == sums[1] || !steady && kind == MARIADB_URLS, "{sums:?}: {what}");
         }
     }
 }
