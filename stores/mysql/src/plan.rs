@@ -102,13 +102,17 @@ pub(crate) async fn pieces_of(
         true => cells.estimate(&[format!("{} IS NULL", quoted(&index.columns[0].0))]).await?.first().copied(),
         false => None,
     };
-    let found = cells.cut(rows.saturating_sub(nulls.unwrap_or(0)), wanted).await?;
-    let all: Vec<(&Key, u64)> = found.iter().map(|cell| (&cell.from, cell.rows)).collect();
+    let rows = rows.saturating_sub(nulls.unwrap_or(0));
+    let found = cells.cut(rows, wanted).await?;
+    // Estimates of small ranges are about as much too large, or too small, as one another.
+    let sum = found.iter().map(|cell| u128::from(cell.rows)).sum::<u128>().max(1);
+    let share = |part: u64| (u128::from(part) * u128::from(rows) / sum) as u64;
+    let all: Vec<(&Key, u64)> = found.iter().map(|cell| (&cell.from, share(cell.rows))).collect();
     let chosen = balanced(&all, wanted);
     let starts: Vec<&Key> = chosen.iter().map(|(at, _)| all[*at].0).collect();
     // The first range has no lower end.
     if starts.len() < 2 || !cells.ascend(&starts[1..]).await? {
-        return one(rows);
+        return one(rows + nulls.unwrap_or(0));
     }
     let piece = Piece {
         index: index.clustered.then(|| index.name.clone()),

@@ -386,7 +386,8 @@ pub(crate) async fn values(url: &str, database: &str, table: &str) -> Vec<Option
     let (of_database, of_table) = (text(database), text(table));
     let sql = format!(
         "SELECT column_name, data_type FROM information_schema.columns \
-         WHERE table_schema = {of_database} AND table_name = {of_table} ORDER BY ordinal_position"
+         WHERE table_schema = {of_database} AND table_name = {of_table} \
+         AND IFNULL(generation_expression, '') NOT IN ('ROW START', 'ROW END') ORDER BY ordinal_position"
     );
     let columns = keepfast_mysql::testing::rows(url, &sql).await.unwrap();
     let values = columns.iter().map(|row| {
