@@ -60,7 +60,8 @@ impl ShardingProxy {
         std::fs::write(folder.join("conf/server.yaml"), server).map_err(failed)?;
         let mut command = Command::new("java");
         command.args(["-Xmx512m", "--add-opens=java.base/java.lang=ALL-UNNAMED", "-cp"]);
-        command.arg(format!("conf:{}/*", programs.display()));
+        // The configuration is found as a part of the programs.
+        command.arg(format!(".:{}/*", programs.display()));
         command.args(["org.apache.shardingsphere.proxy.Bootstrap", &port.to_string(), "/conf"]);
         // It keeps the log of its transactions where it runs.
         command.current_dir(&folder);

@@ -330,7 +330,7 @@ async fn names_may_have_any_character_and_any_length() {
                 &[
                     &format!(
                         "CREATE TABLE {place} ({} INT PRIMARY KEY, {} TEXT, {} INT, KEY {} (k))",
-                        quoted(&format!("{name}")),
+                        quoted(name),
                         quoted("x`.y"),
                         "k",
                         quoted(&long[..60])
