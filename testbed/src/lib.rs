@@ -11,6 +11,7 @@ pub mod go;
 pub mod minio;
 pub mod mysql;
 pub mod process;
+pub mod sharding_sphere;
 
 #[cfg(feature = "client")]
 pub mod azure;

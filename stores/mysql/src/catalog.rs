@@ -90,9 +90,12 @@ pub(crate) async fn describe(
     let Some(row) = connection.rows(&sql).await?.into_iter().next() else { return Ok(None) };
     let sql = format!(
         "SELECT column_name, data_type, column_type, character_maximum_length, numeric_precision, numeric_scale, \
-         is_nullable, collation_name, extra FROM information_schema.columns WHERE {of} ORDER BY ordinal_position"
+         is_nullable, collation_name, extra, generation_expression FROM information_schema.columns WHERE {of} ORDER BY ordinal_position"
     );
     let columns = connection.rows(&sql).await?;
+    // When a row of a system-versioned table began to be true is no value of the row: no statement can set it.
+    let (period, columns): (Vec<TextRow>, Vec<TextRow>) =
+        columns.into_iter().partition(|row| matches!(word(row, 9).as_str(), "ROW START" | "ROW END"));
     let columns: Vec<PhysicalColumn> = columns
         .iter()
         .map(|row| PhysicalColumn {
@@ -113,7 +116,9 @@ pub(crate) async fn describe(
         "SELECT index_name, column_name, sub_part FROM information_schema.statistics \
          WHERE {of} AND non_unique = 0 ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index"
     );
-    let indexes = connection.rows(&sql).await?;
+    let mut indexes = connection.rows(&sql).await?;
+    // Rows that are true now are told apart without it.
+    indexes.retain(|row| !period.iter().any(|column| word(column, 0) == word(row, 1)));
     let (index, key) = key_of(&indexes, &columns);
     let sql = format!("SHOW CREATE TABLE {}", full(database, name));
     let create = connection.rows(&sql).await?.first().map(|row| word(row, 1)).unwrap_or_default();

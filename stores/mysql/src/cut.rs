@@ -236,15 +236,17 @@ impl OpenCut for MySqlCut {
             let address = &self.shared.servers[shard.server].address;
             let found = found.map_err(|e| failed("plan the reading", address, e))?;
             session.done().await.map_err(|e| failed("plan the reading", address, e))?;
-            let count = found.len() as u64;
+            let rows = found.iter().map(|piece| piece.rows).sum::<u64>().max(1);
             for piece in found {
                 partitions.push(Partition {
                     table: table.clone(),
                     index: partitions.len() as u32,
                     shard: shard.id.clone(),
                     range: Default::default(),
-                    rows_expected: shard.table.rows / count,
-                    bytes_expected: ByteCount(shard.table.bytes / count),
+                    rows_expected: piece.rows,
+                    bytes_expected: ByteCount(
+                        (u128::from(shard.table.bytes) * u128::from(piece.rows) / u128::from(rows)) as u64,
+                    ),
                     token: serde_json::json!({"shard": at, "piece": piece}),
                 });
             }

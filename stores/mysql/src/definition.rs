@@ -102,17 +102,18 @@ impl Definition {
         let wrong = || "its statement is not of the form CREATE TABLE `name` (…)".to_owned();
         let rest = statement.strip_prefix("CREATE TABLE ").ok_or_else(wrong)?;
         let (_, body) = name_at(rest).ok_or_else(wrong)?;
-        let mut lines: Vec<String> = body.lines().map(|line| line.trim_end_matches(',').to_owned()).collect();
+        let mut lines: Vec<String> = body.lines().map(str::to_owned).collect();
         let close = lines.iter().position(|line| line.starts_with(')')).ok_or_else(wrong)?;
         if lines.first().map(|line| line.trim()) != Some("(") {
             return Err(wrong());
         }
+        // Partitions stand there too, and their commas stay.
         let tail = lines.split_off(close);
         let counted =
             lines.iter().find(|line| line.contains(" AUTO_INCREMENT")).and_then(|line| name_in(line));
         let (mut kept, mut later, mut foreign) = (vec![], vec![], vec![]);
         for line in lines.drain(1..) {
-            let part = line.trim();
+            let part = line.trim().trim_end_matches(',');
             if let Some(key) = ForeignKey::of_line(part) {
                 foreign.push(key);
                 continue;

@@ -72,3 +72,24 @@ impl Session {
         Ok(())
     }
 }
+
+/// How a table is cut into about `wanted` ranges of `least` rows at least: what stands behind its name in the SELECT of each, and the rows that
+/// are expected of it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn pieces(
+    url: &str,
+    (database, table): (&str, &str),
+    wanted: u32,
+    least: u64,
+) -> Result<Vec<(String, u64)>, String> {
+    let located = Address::parse(url).map_err(|e| e.to_string())?;
+    let password = located.password.unwrap_or_default();
+    let mut connection = Connection::open(&located.address, &password).await.map_err(|e| e.to_string())?;
+    let described =
+        crate::catalog::describe(&mut connection, database, table).await.map_err(|e| e.to_string())?;
+    let described = described.ok_or_else(|| format!("there is no table {database}.{table}"))?;
+    let pieces = crate::plan::pieces_of(&mut connection, &described, wanted, least).await;
+    Ok(pieces.map_err(|e| e.to_string())?.iter().map(|piece| (piece.condition(), piece.rows)).collect())
+}

@@ -1,0 +1,116 @@
+//! Transactions that a ShardingSphere-Proxy makes of an application's are in a backup as a whole.
+
+use crate::binlog::LOGS;
+use crate::common::*;
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use keepfast_model::TableName;
+use keepfast_model::cut::Exactness;
+use keepfast_mysql::testing::Session;
+use keepfast_mysql::{MySqlStore, Options, ShardedTable, Transactions};
+use keepfast_store::conformance::read_table;
+use keepfast_store::{CutOptions, OpenCut, Store};
+use keepfast_testbed::cache_folder;
+use keepfast_testbed::sharding_sphere::ShardingProxy;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Set where the proxy, which is a large download, is to be fetched and run.
+const LONG: &str = "KEEPFAST_LONG";
+const ROWS: usize = 80;
+const AMOUNT: i64 = 1000;
+const WRITERS: usize = 4;
+const CUTS: usize = 50;
+
+/// Moves amounts between rows of both servers by the proxy alone, as an application does. Each writer has rows of its own.
+async fn write(url: String, writer: usize, stop: Arc<AtomicBool>) -> Result<usize, String> {
+    let mut session = Session::open(&url).await?;
+    session.run(&["USE shop"]).await?;
+    let mut moves = 0;
+    while !stop.load(Ordering::Relaxed) {
+        // An even one and an odd one.
+        let (from, amount) = (writer * 20 + moves % 10 * 2, moves % 7 + 1);
+        session
+            .run(&[
+                "BEGIN",
+                &format!("UPDATE accounts SET amount = amount - {amount} WHERE id = {from}"),
+                &format!("UPDATE accounts SET amount = amount + {amount} WHERE id = {}", from + 1),
+                "COMMIT",
+            ])
+            .await?;
+        moves += 1;
+    }
+    Ok(moves)
+}
+
+/// The sum of amounts as the snapshots alone have it.
+async fn snapshots(cut: &dyn OpenCut, table: &TableName) -> i64 {
+    let (batches, _) = read(cut, table, 2).await;
+    batches.iter().flat_map(|batch| batch.column(1).as_primitive::<Int64Type>().iter().flatten()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_backup_tears_a_transaction_of_a_sharding_sphere_proxy() {
+    if std::env::var_os(LONG).is_none() {
+        eprintln!("SKIPPED: {LONG} is not set");
+        return;
+    }
+    let _logs = LOGS.read().await;
+    let program = std::env::current_exe().unwrap();
+    let cache = cache_folder(program.parent().unwrap().parent().unwrap());
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let prefix = fresh("proxied");
+        let shards = [0, 1].map(|at| (urls[at].clone(), format!("{prefix}_{at}")));
+        for (at, (url, database)) in shards.iter().enumerate() {
+            let all: Vec<String> =
+                (0..ROWS).filter(|n| n % 2 == at).map(|n| format!("({n}, {AMOUNT})")).collect();
+            run(
+                url,
+                &[
+                    &format!("CREATE DATABASE {database}"),
+                    &format!("CREATE TABLE {database}.accounts (id INT PRIMARY KEY, amount BIGINT NOT NULL)"),
+                    &format!("INSERT INTO {database}.accounts VALUES {}", all.join(",")),
+                ],
+            )
+            .await;
+        }
+        let proxy = ShardingProxy::start(&cache, &shards).unwrap_or_else(|e| panic!("{e}"));
+        let sharded =
+            ShardedTable { shards: format!("{prefix}_{{0..1}}.accounts"), ..ShardedTable::default() };
+        let store = MySqlStore::new(&Options {
+            urls: urls[..2].to_vec(),
+            tables: [("accounts".to_owned(), sharded)].into(),
+            sessions: 2,
+            transactions: Transactions::Xa,
+            ..Options::default()
+        })
+        .unwrap();
+        let (table, total) = (TableName::bare("accounts"), ROWS as i64 * AMOUNT);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> =
+            (0..WRITERS).map(|writer| tokio::spawn(write(proxy.url(), writer, stop.clone()))).collect();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut torn = 0;
+        for number in 0..CUTS {
+            let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
+            torn += usize::from(snapshots(cut.as_ref(), &table).await != total);
+            let batch = read_table(cut.as_ref(), &table).await.unwrap().to_batch().unwrap();
+            let sum: i64 = batch.column(1).as_primitive::<Int64Type>().iter().flatten().sum();
+            assert_eq!((sum, cut.cut().exactness), (total, Exactness::Exact), "{kind}: cut {number}");
+            cut.release().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let mut moves = 0;
+        for writer in writers {
+            moves += writer.await.unwrap().unwrap();
+        }
+        eprintln!(
+            "{kind}: {moves} transfers by the proxy; {torn} of {CUTS} snapshots alone were torn, and no closed cut"
+        );
+        assert!(moves > CUTS, "{moves} moves are too few to show anything");
+        assert!(torn > 0, "without closing nothing was torn either, so this shows nothing");
+    }
+}
