@@ -2,6 +2,7 @@
 
 mod binlog;
 mod common;
+mod definitions;
 mod foreign_keys;
 mod loading;
 mod polite;
@@ -9,6 +10,7 @@ mod privileges;
 mod proof;
 mod reading;
 mod resharding;
+mod sakila;
 mod topology;
 mod types;
 mod xa;
