@@ -116,6 +116,18 @@ impl Stores {
                             });
                         }
                     };
+                    options.accounts = match store.definitions.as_slice() {
+                        [] => false,
+                        [one] if one == "users" => true,
+                        other => {
+                            return Err(EngineError::Usage {
+                                what: format!("store '{name}'"),
+                                reason: format!(
+                                    "definitions is [\"users\"] or not set, and here it is {other:?}"
+                                ),
+                            });
+                        }
+                    };
                     options.exclude = store.exclude.clone();
                     options.replicas = store.replica_url.iter().flat_map(|u| u.all().to_vec()).collect();
                     options.rows_per_second = store.rows_per_second;

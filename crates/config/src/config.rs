@@ -67,6 +67,9 @@ pub struct StoreConfig {
     /// Patterns of tables that are left out where a whole database is meant.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// What is kept of its servers besides what belongs to tables and their databases: `users`.
+    #[serde(default)]
+    pub definitions: Vec<String>,
     /// Its sharded tables by name.
     #[serde(default)]
     pub tables: BTreeMap<String, ShardedTable>,
@@ -88,6 +91,7 @@ impl fmt::Debug for StoreConfig {
             .field("transactions", &self.transactions)
             .field("sharding_sphere", &self.sharding_sphere)
             .field("exclude", &self.exclude)
+            .field("definitions", &self.definitions)
             .field("tables", &self.tables)
             .finish()
     }

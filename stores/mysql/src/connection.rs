@@ -109,12 +109,17 @@ impl Connection {
 
     /// Runs a statement that gives no rows; says how many it changed.
     pub async fn run(&mut self, sql: &str) -> Result<u64, WireError> {
+        self.run_bytes(sql.as_bytes()).await
+    }
+
+    /// As [`Self::run`], for a statement in the character set that the session says it sends.
+    pub async fn run_bytes(&mut self, sql: &[u8]) -> Result<u64, WireError> {
         let done = self.run_once(sql).await;
         self.over(done)
     }
 
-    async fn run_once(&mut self, sql: &str) -> Result<u64, WireError> {
-        self.send(0x03, sql.as_bytes()).await?;
+    async fn run_once(&mut self, sql: &[u8]) -> Result<u64, WireError> {
+        self.send(0x03, sql).await?;
         match reply::first(self.channel.read().await?)? {
             Reply::Done { rows, .. } => Ok(rows),
             Reply::Rows(columns) => {

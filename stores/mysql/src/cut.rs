@@ -13,6 +13,7 @@ use crate::binlog::walk::Ledger;
 use crate::binlog::{Fault, server};
 use crate::catalog::PhysicalTable;
 use crate::decode::{Decoder, needs_exact};
+use crate::definitions;
 use crate::error::failed;
 use crate::names::{full, quoted};
 use crate::plan::{Piece, pieces};
@@ -72,6 +73,7 @@ impl MySqlCut {
             }
             resolved.insert(table.clone(), logical);
         }
+        definitions::attach(&shared, &mut connections, &mut resolved).await?;
         let servers = resolved.values().flat_map(|l| l.shards.iter().map(|s| s.server));
         let several = servers.collect::<BTreeSet<_>>().len() > 1;
         if several && !options.allow_fuzzy && shared.transactions == Transactions::Unknown {

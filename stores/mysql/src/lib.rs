@@ -11,6 +11,7 @@ mod connection;
 mod cut;
 mod decode;
 mod definition;
+mod definitions;
 mod encode;
 mod error;
 mod load;
@@ -28,6 +29,7 @@ mod store;
 pub mod testing;
 mod texts;
 mod topology;
+mod trigger;
 mod types;
 mod wire;
 

@@ -1,6 +1,7 @@
 //! What an account may do, asked before anything is done, so that all that is missing is named at once.
 
 use crate::connection::Connection;
+use crate::definitions::{Kept, Kind};
 use crate::error::failed;
 use crate::names::{full, quoted};
 use crate::store::{Server, Shared};
@@ -125,6 +126,22 @@ pub(crate) async fn check_backup(
     missing.or_none("back up tables of", shared)
 }
 
+/// What an account lacks to see all definitions of a database, as the statements that grant it.
+pub(crate) async fn unseen(
+    connection: &mut Connection,
+    server: &Server,
+    database: &str,
+) -> Result<Vec<String>, WireError> {
+    let account = Account::ask(connection).await?;
+    let here = |one_of| Need { one_of, scope: Scope::Database(database.to_owned()) };
+    let mut needs = vec![here(&["TRIGGER"]), here(&["SHOW VIEW"]), here(&["EVENT"])];
+    needs.push(match account.mariadb {
+        true => Need { one_of: &["SELECT"], scope: Scope::Table("mysql".into(), "proc".into()) },
+        false => Need { one_of: &["SHOW_ROUTINE", "SELECT"], scope: Scope::Everything },
+    });
+    Ok(account.lacks(server, &needs))
+}
+
 /// Checks that tables can be restored into the only server.
 ///
 /// # Errors
@@ -137,6 +154,18 @@ pub(crate) async fn check_restore(shared: &Shared, options: &LoadOptions) -> Res
     let databases: BTreeSet<&str> =
         options.tables.iter().map(|table| shared.database(&table.target, server)).collect();
     let mut needs = vec![];
+    let with_triggers = options.tables.iter().filter_map(|table| {
+        let (database, name) = (shared.database(&table.target, server), &table.target.table);
+        let mut kept = table.dependents.iter().filter_map(Kept::of_dependent);
+        let comes =
+            |k: Kept| k.kind == Kind::Trigger && k.database == database && k.table.as_ref() == Some(name);
+        kept.any(comes).then_some(database)
+    });
+    for database in with_triggers.collect::<BTreeSet<_>>() {
+        for one_of in [&["TRIGGER"], &["LOCK TABLES"]] {
+            needs.push(Need { one_of, scope: Scope::Database(database.to_owned()) });
+        }
+    }
     for database in databases {
         for one_of in [&["SELECT"], &["INSERT"], &["UPDATE"], &["DELETE"], &["CREATE"], &["ALTER"], &["DROP"]]
         {

@@ -4,6 +4,7 @@ use crate::address::Address;
 use crate::catalog::{self, PhysicalTable};
 use crate::connection::Connection;
 use crate::cut::MySqlCut;
+use crate::definitions;
 use crate::error::failed;
 use crate::load::{self, MySqlLoad};
 use crate::polite::{Limits, replication};
@@ -52,6 +53,8 @@ pub struct Options {
     pub limits: Limits,
     /// How applications write on several servers at once.
     pub transactions: Transactions,
+    /// Whether accounts and their grants are kept with the backup, and made where they are missing by a restore.
+    pub accounts: bool,
 }
 
 /// How applications write on several servers at once.
@@ -116,6 +119,8 @@ pub(crate) struct Shared {
     pub sessions: usize,
     pub limits: Limits,
     pub transactions: Transactions,
+    /// Whether accounts are kept and made.
+    pub accounts: bool,
     /// Tables whose shards are all that a pattern with `*` finds.
     wild: BTreeMap<String, Wild>,
     exclude: Vec<Glob>,
@@ -247,6 +252,7 @@ impl MySqlStore {
             sessions: options.sessions.max(1),
             limits: options.limits,
             transactions: options.transactions,
+            accounts: options.accounts,
             wild,
             exclude: globs(&options.exclude)?,
             behind: Duration::ZERO,
@@ -576,6 +582,10 @@ impl Store for MySqlStore {
     async fn describe(&self, table: &TableName) -> Result<TableInfo> {
         let mut connections = self.shared.connect().await?;
         let logical = self.shared.resolve(table, &mut connections).await?;
+        let mut found = BTreeMap::from([(table.clone(), logical)]);
+        definitions::attach(&self.shared, &mut connections, &mut found).await?;
+        let missing = || StoreError::NoTable { table: table.to_string(), store: self.to_string() };
+        let logical = found.remove(table).ok_or_else(missing)?;
         Ok(TableInfo {
             name: table.clone(),
             schema: logical.schema,

@@ -3,6 +3,7 @@
 //! A running load holds a lock of its name on its servers; a sweep removes tables of loads whose lock is free. `send` writes rows,
 //! `swap` changes names, `journal` is what a later process finds, `sweep` what becomes of loads whose process died.
 
+mod beside;
 mod controls;
 mod journal;
 mod place;
@@ -11,11 +12,13 @@ mod send;
 mod swap;
 mod sweep;
 mod target;
+mod triggers;
 
 use crate::catalog::{self, PhysicalTable};
 use crate::connection::Connection;
 use crate::cut::MySqlCut;
 use crate::definition::name_in;
+use crate::definitions::{Kept, Kind, UNSEEN};
 use crate::names::{full, quoted, text};
 use crate::store::{Logical, Shared};
 use crate::wire::WireError;
@@ -51,6 +54,8 @@ pub(crate) struct MySqlLoad {
     tables: Vec<Target>,
     /// Where the journal of each server is; the first is the one that counts.
     journals: Vec<(usize, Journal)>,
+    /// What is made beside the tables, by its server's name.
+    beside: Vec<(String, Kept)>,
     published: Mutex<Option<Published>>,
 }
 
@@ -69,11 +74,22 @@ impl MySqlLoad {
         let run = short(&options.run.to_string());
         let mut connections = shared.connect().await?;
         let mut standing = Standing::look(&shared, &mut connections).await?;
-        let mut tables = vec![];
+        let (mut tables, mut kept) = (vec![], vec![]);
         for (at, table) in options.tables.into_iter().enumerate() {
+            kept.extend(
+                table.dependents.iter().filter_map(Kept::of_dependent).filter(|k| k.kind != Kind::Trigger),
+            );
+            for lacking in table.dependents.iter().filter(|d| d.kind == UNSEEN) {
+                tracing::warn!(
+                    database = lacking.name,
+                    "the backup has not all definitions of this database: its account could not read {}",
+                    lacking.definition
+                );
+            }
             tables.push(Target::new(&shared, &mut connections, &mut standing, table, (&run, at)).await?);
         }
         check_foreign_keys(&shared, &mut connections, &mut standing, &tables).await?;
+        let beside = beside::places(&shared, &tables, kept);
         let mut journals: Vec<(usize, Journal)> = vec![];
         for place in tables.iter().flat_map(|table| &table.places) {
             if journals.iter().all(|(server, _)| *server != place.server) {
@@ -81,7 +97,7 @@ impl MySqlLoad {
             }
         }
         let controls = Controls::new(shared.clone(), &run);
-        let load = Self { run, controls, tables, journals, published: Mutex::default() };
+        let load = Self { run, controls, tables, journals, beside, published: Mutex::default() };
         for (server, _) in &load.journals {
             drop(load.controls.locked(*server, 0).await?);
         }
@@ -128,7 +144,8 @@ impl MySqlLoad {
             // Its process may live, and this one a worker of it.
             let _ = controls.locked(*server, 0).await;
         }
-        Ok(Self { run: token.run, controls, tables, journals, published: Mutex::default() })
+        let beside = record.beside;
+        Ok(Self { run: token.run, controls, tables, journals, beside, published: Mutex::default() })
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -176,6 +193,7 @@ impl MySqlLoad {
                 journal.put(&mut at, journal::LOAD, "", &json!(self.to_record())).await.map_err(fail)?;
             }
         }
+        self.make_sequences().await?;
         try_join_all(self.journals.iter().map(|(server, _)| async move {
             let mut at = self.controls.locked(*server, 0).await?;
             for target in &self.tables {
@@ -190,6 +208,21 @@ impl MySqlLoad {
         .map(drop)
     }
 
+    /// Makes sequences first where tables take their defaults from them.
+    async fn make_sequences(&self) -> Result<()> {
+        let mut statements = self.tables.iter().filter_map(|table| table.statement.as_deref());
+        if !statements.any(|statement| statement.contains("nextval(") || statement.contains("lastval(")) {
+            return Ok(());
+        }
+        let sequences = self.beside.iter().filter(|(_, kept)| kept.kind == Kind::Sequence).cloned();
+        match beside::make(&self.controls, &sequences.collect::<Vec<_>>()).await?.into_iter().next() {
+            None => Ok(()),
+            Some(problem) => {
+                Err(self.shared().unsupported(format!("make the sequences of its tables: {problem}")))
+            }
+        }
+    }
+
     fn to_record(&self) -> Record {
         let name = |server: usize| self.shared().servers[server].name().to_owned();
         let tables = self.tables.iter().map(|table| RecordTable {
@@ -198,6 +231,7 @@ impl MySqlLoad {
             mode: table.mode,
             tag: table.tag.clone(),
             statement: table.statement.clone(),
+            triggers: table.triggers.clone(),
             rule: table.rule.clone(),
             places: table
                 .places
@@ -206,7 +240,7 @@ impl MySqlLoad {
                 .collect(),
         });
         let journals = self.journals.iter().map(|(server, j)| (name(*server), j.database.clone()));
-        Record { tables: tables.collect(), journals: journals.collect() }
+        Record { tables: tables.collect(), journals: journals.collect(), beside: self.beside.clone() }
     }
 
     /// How rows of a table are given, once its tables stand.

@@ -4,10 +4,11 @@ use super::controls::{Controls, PATIENCE};
 use super::journal::{self, Journal};
 use super::place::{behind, conflict, names};
 use super::swap::{self, Failed, Key, Plan, Rename, Step};
-use super::{MySqlLoad, short};
+use super::{MySqlLoad, beside, short, triggers};
 use crate::connection::Connection;
 use crate::cut::MySqlCut;
 use crate::definition::ForeignKey;
+use crate::definitions::{self, Kept};
 use crate::names::text;
 use crate::store::Shared;
 use crate::wire::WireError;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Publication {
     pub plan: Plan,
+    /// What is made when the names have changed, where it is missing.
+    #[serde(default)]
+    beside: Vec<(String, Kept)>,
     replaced: Vec<Option<TableName>>,
     undo: Undo,
 }
@@ -52,6 +56,9 @@ struct UndoTable {
     made: String,
     /// The foreign keys of the replaced one, which it has not while it is only kept.
     keys: Vec<ForeignKey>,
+    /// Its triggers, likewise.
+    #[serde(default)]
+    triggers: Vec<Kept>,
 }
 
 /// How far a plan was brought.
@@ -201,6 +208,7 @@ impl MySqlLoad {
                     replaced: kept.clone(),
                     made: String::new(),
                     keys: vec![],
+                    triggers: vec![],
                 });
             }
             let mut at = self.controls.locked(*server, PATIENCE).await?;
@@ -223,15 +231,35 @@ impl MySqlLoad {
             moves.of_others(&mut at, &existing, &meanwhile).await.map_err(fail)?;
             for table in tables.iter_mut().filter(|table| table.replaced.is_some()) {
                 table.keys = swap::keys_of(&mut at, &table.database, &table.name).await.map_err(fail)?;
-                if let (false, Some(kept)) = (table.keys.is_empty(), &table.replaced) {
+                let live = definitions::triggers(&mut at, &table.database, &table.name).await;
+                table.triggers = live.map_err(|e| self.controls.failed("look for triggers", *server, e))?;
+                if let (false, Some(kept)) =
+                    (table.keys.is_empty() && table.triggers.is_empty(), &table.replaced)
+                {
                     step.freed.push((table.database.clone(), kept.clone()));
                 }
             }
+            let places = here.iter().map(|(number, place, _)| (&self.tables[*number], *place));
+            for ((target, place), table) in places.zip(&tables) {
+                let own = |k: &&Kept| k.database == place.database && k.table.as_ref() == Some(&place.name);
+                let wanted: Vec<Kept> = match &target.triggers {
+                    Some(kept) => kept.iter().filter(own).cloned().collect(),
+                    // What the backup does not know stays as it is.
+                    None => table.triggers.clone(),
+                };
+                triggers::say_lost(place, &table.triggers, &wanted);
+                let names = (place.staging.as_str(), place.name.as_str());
+                let new = triggers::moves((&self.run, step.triggers.len()), names, wanted);
+                step.triggers.extend(new);
+            }
+            let free = triggers::name_freely(&mut at, &mut step).await;
+            free.map_err(|e| self.controls.failed("look for triggers", *server, e))?;
             servers.push(UndoServer { server: step.server.clone(), tables });
             plan.steps.push(step);
         }
         let tag = self.tables.first().map(|t| t.tag.clone()).unwrap_or_default();
-        Ok(Publication { plan, replaced, undo: Undo { run: self.run.clone(), tag, servers } })
+        let undo = Undo { run: self.run.clone(), tag, servers };
+        Ok(Publication { plan, beside: self.beside.clone(), replaced, undo })
     }
 }
 
@@ -327,6 +355,10 @@ async fn bring(
     let fail = |e: WireError| controls.failed("publish", server, e);
     match swap::run(controls, &publication.plan).await {
         Ok(()) => {
+            let problems = beside::make(controls, &publication.beside).await?;
+            problems
+                .iter()
+                .for_each(|problem| tracing::warn!("not made with the restored tables: {problem}"));
             let mut undo = publication.undo.clone();
             for tables in &mut undo.servers {
                 let on = controls.shared.server_named(&tables.server)?;
@@ -467,6 +499,13 @@ async fn undo_plan(controls: &Controls, undo: &Undo, run: &str) -> Result<Plan> 
             }
         }
         moves.of_others(&mut at, &published, &meanwhile).await.map_err(fail)?;
+        for table in &tables.tables {
+            let Some(before) = &table.replaced else { continue };
+            let names = (before.as_str(), table.name.as_str());
+            let new = triggers::moves((run, step.triggers.len()), names, table.triggers.clone());
+            step.triggers.extend(new);
+        }
+        triggers::name_freely(&mut at, &mut step).await.map_err(fail)?;
         plan.steps.push(step);
     }
     Ok(plan)

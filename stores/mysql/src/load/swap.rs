@@ -5,10 +5,11 @@
 //!
 //! Foreign keys follow a renamed table. Those that are to refer to the new table are therefore added before (not checked by the
 //! statement, which would copy the table, but by a search for rows without their partner, while new rows are checked already), and those that are
-//! not meant any more are dropped after.
+//! not meant any more are dropped after. Triggers follow it, too: see [`triggers`](super::triggers).
 
 use super::controls::{Controls, PATIENCE};
 use super::place::names;
+use super::triggers::NewTrigger;
 use crate::connection::Connection;
 use crate::definition::ForeignKey;
 use crate::names::{full, quoted, text};
@@ -30,7 +31,10 @@ pub(super) struct Step {
     pub server: String,
     pub renames: Vec<Rename>,
     pub keys: Vec<Key>,
-    /// Tables by database and later name that lose their foreign keys: they are only kept.
+    /// Triggers that are to stand when the names have changed, those of a table in their order.
+    #[serde(default)]
+    pub triggers: Vec<NewTrigger>,
+    /// Tables by database and later name that lose their foreign keys and triggers: they are only kept.
     pub freed: Vec<(String, String)>,
 }
 
@@ -97,14 +101,14 @@ impl Step {
 }
 
 /// A step with its server.
-struct At<'a> {
-    controls: &'a Controls,
-    server: usize,
-    step: &'a Step,
+pub(super) struct At<'a> {
+    pub controls: &'a Controls,
+    pub server: usize,
+    pub step: &'a Step,
 }
 
 impl At<'_> {
-    fn failed(&self, what: &str, error: WireError) -> StoreError {
+    pub fn failed(&self, what: &str, error: WireError) -> StoreError {
         match error.code() {
             Some(LOCK_WAIT) => StoreError::Unavailable {
                 what: what.to_owned(),
@@ -356,6 +360,7 @@ pub(super) async fn begun(controls: &Controls, plan: &Plan) -> Result<bool, Stor
 pub(super) async fn give_up(controls: &Controls, plan: &Plan) -> Result<(), StoreError> {
     for at in located(controls, plan)? {
         at.drop_keys().await?;
+        at.drop_triggers().await?;
     }
     Ok(())
 }
@@ -378,6 +383,7 @@ pub(super) async fn run(controls: &Controls, plan: &Plan) -> Result<(), Failed> 
         return Err(back(&steps, controls, plan, error).await);
     }
     for at in &steps {
+        at.settle_triggers().await.map_err(Failed::Half)?;
         at.settle_keys().await.map_err(Failed::Half)?;
     }
     Ok(())
@@ -386,6 +392,9 @@ pub(super) async fn run(controls: &Controls, plan: &Plan) -> Result<(), Failed> 
 async fn prepare(steps: &[At<'_>]) -> Result<(), StoreError> {
     for at in steps {
         at.look_ahead().await?;
+    }
+    for at in steps {
+        at.add_triggers().await?;
     }
     let mut refused = vec![];
     for at in steps {

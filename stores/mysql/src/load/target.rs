@@ -5,6 +5,7 @@ use super::place::{Place, Standing};
 use crate::catalog::PhysicalTable;
 use crate::connection::Connection;
 use crate::definition::Definition;
+use crate::definitions::{Kept, Kind, TRIGGERS_UNSEEN};
 use crate::names::quoted;
 use crate::rule::{Router, Rule};
 use crate::store::{KIND, Shared};
@@ -25,6 +26,8 @@ pub(super) struct Target {
     /// The server's own statement of where it came from.
     pub statement: Option<String>,
     pub definition: Definition,
+    /// Its triggers, in their order; none where the backup does not know them.
+    pub triggers: Option<Vec<Kept>>,
     pub rule: Option<String>,
     pub router: Option<Router>,
     pub places: Vec<Place>,
@@ -46,6 +49,9 @@ pub(super) struct Record {
     pub tables: Vec<RecordTable>,
     /// Servers and databases of the journals.
     pub journals: Vec<(String, String)>,
+    /// What else is made, by the name of its server.
+    #[serde(default)]
+    pub beside: Vec<(String, Kept)>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +61,8 @@ pub(super) struct RecordTable {
     pub mode: LoadMode,
     pub tag: String,
     pub statement: Option<String>,
+    #[serde(default)]
+    pub triggers: Option<Vec<Kept>>,
     pub rule: Option<String>,
     /// Server, database, name, and name before the publication.
     pub places: Vec<(String, String, String, String)>,
@@ -73,7 +81,11 @@ impl Target {
         if table.mode == LoadMode::Merge {
             return Err(refuse("merge rows into a table".into()));
         }
+        let kept: Vec<Kept> = table.dependents.iter().filter_map(Kept::of_dependent).collect();
+        let unseen = table.dependents.iter().any(|d| d.kind == TRIGGERS_UNSEEN);
         let own = table.dependents.into_iter().find(|d| d.kind == format!("{KIND} table"));
+        let triggers: Vec<Kept> = kept.into_iter().filter(|k| k.kind == Kind::Trigger).collect();
+        let triggers = (own.is_some() && !(unseen && triggers.is_empty())).then_some(triggers);
         let found = standing.places(shared, connections, &table.target).await?;
         let mut places = vec![];
         for (server, database, name) in found {
@@ -113,6 +125,7 @@ impl Target {
             mode: table.mode,
             tag: table.replaced_tag,
             statement: own.map(|own| own.definition),
+            triggers,
             rule,
             places: vec![],
         };
@@ -154,6 +167,7 @@ impl Target {
             tag: table.tag,
             statement: table.statement,
             definition,
+            triggers: table.triggers,
             rule: table.rule,
             router,
             places,

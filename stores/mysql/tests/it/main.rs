@@ -2,6 +2,7 @@
 
 mod binlog;
 mod common;
+mod definitions;
 mod foreign_keys;
 mod loading;
 mod oddities;
@@ -12,6 +13,7 @@ mod proof;
 mod proxy;
 mod reading;
 mod resharding;
+mod sakila;
 mod topology;
 mod types;
 mod xa;
