@@ -13,6 +13,7 @@ mod decode;
 mod definition;
 mod encode;
 mod error;
+mod identity;
 mod load;
 mod names;
 mod plan;

@@ -1,5 +1,6 @@
 //! Tests on real servers: MariaDB and MySQL, two of each.
 
+mod altered;
 mod binlog;
 mod common;
 mod foreign_keys;
