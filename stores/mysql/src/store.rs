@@ -404,6 +404,10 @@ impl Shared {
                 }
             }
         }
+        // A declared table is made by a restore; before it there is none.
+        if !missing.is_empty() && shards.is_empty() {
+            return Err(StoreError::NoTable { table: table.to_string(), store: self.to_string() });
+        }
         if !missing.is_empty() {
             let names: Vec<String> = missing.into_iter().collect();
             return Err(self.unsupported(format!(

@@ -8,7 +8,7 @@ mod common;
 
 use crate::common::{fresh, servers};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use keepfast_model::{ColumnType, TableName, TableSchema};
@@ -41,18 +41,19 @@ const SPREAD: [(&str, &[&str]); 3] = [
 
 /// A fresh database on one server, or on each of two.
 struct OnServers {
+    kind: &'static str,
     urls: Vec<String>,
     database: String,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl OnServers {
-    async fn new(kind: &str, count: usize) -> Option<Self> {
+    async fn new(kind: &'static str, count: usize) -> Option<Self> {
         let urls = servers(kind)?[..count].to_vec();
         let alone = if kind == MARIADB_URLS { &MARIADB } else { &MYSQL };
         let alone = alone.lock().await;
         let database = fresh("conformance");
-        let made = Self { urls, database, _alone: alone };
+        let made = Self { kind, urls, database, _alone: alone };
         for (at, url) in made.urls.iter().enumerate() {
             testing::run(url, &[&format!("CREATE DATABASE {}", made.database_of(at))]).await.unwrap();
         }
@@ -104,7 +105,7 @@ fn place_of(table: &str, batch: &RecordBatch, row: usize) -> usize {
     let column = batch.column_by_name(spreading(table)).unwrap();
     let bytes = match column.data_type() {
         DataType::Int64 if spreading(table) == "id" => {
-            return (column.as_primitive::<arrow::datatypes::Int64Type>().value(row).unsigned_abs() % 2) as usize;
+            return (column.as_primitive::<Int64Type>().value(row).unsigned_abs() % 2) as usize;
         }
         DataType::Binary => column.as_binary::<i32>().value(row).to_vec(),
         DataType::FixedSizeBinary(_) => column.as_fixed_size_binary().value(row).to_vec(),
@@ -154,12 +155,18 @@ fn sql_type(column: &ColumnType, keyed: bool) -> String {
 }
 
 /// A value as statements write it.
-fn literal(column: &dyn Array, row: usize) -> String {
+fn literal(column: &dyn Array, row: usize, of: &ColumnType) -> String {
     let hex = |bytes: &[u8]| format!("x'{}'", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>());
     if column.is_null(row) {
         return "NULL".into();
     }
     match column.data_type() {
+        // Microseconds of a day.
+        DataType::Int64 if *of == ColumnType::Time => {
+            let all = column.as_primitive::<Int64Type>().value(row);
+            let (seconds, part) = (all / 1_000_000, all % 1_000_000);
+            format!("'{}:{:02}:{:02}.{part:06}'", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        }
         DataType::Utf8 => format!("_utf8mb4 {}", hex(column.as_string::<i32>().value(row).as_bytes())),
         DataType::Binary => hex(column.as_binary::<i32>().value(row)),
         DataType::FixedSizeBinary(_) => hex(column.as_fixed_size_binary().value(row)),
@@ -206,13 +213,15 @@ impl Fixture for OnServers {
             // Moments from 1970 to 2038.
             Timestamp { zone: true } => false,
             List(_) => false,
+            // MySQL has 30 digits behind the point.
+            Decimal { scale, .. } => *scale <= 30 || self.kind == MARIADB_URLS,
             _ => true,
         };
         let key = |column: &ColumnType| match column {
             // Dates and times may have values beyond those of a calendar.
             Date | Time | Timestamp { .. } => false,
             // No rule takes them.
-            Decimal { .. } => !self.spread(),
+            Decimal { .. } if self.spread() => false,
             other => kept(other),
         };
         Abilities {
@@ -266,8 +275,12 @@ impl Fixture for OnServers {
                 continue;
             }
             let names: Vec<String> = batch.schema().fields().iter().map(|f| format!("`{}`", f.name())).collect();
+            let value = |column: usize, row: usize| {
+                let of = schema.columns.iter().find(|c| c.name == *batch.schema().field(column).name());
+                literal(batch.column(column).as_ref(), row, &of.unwrap().column_type)
+            };
             let all = |row: &usize| {
-                let values: Vec<String> = batch.columns().iter().map(|c| literal(c.as_ref(), *row)).collect();
+                let values: Vec<String> = (0..batch.num_columns()).map(|c| value(c, *row)).collect();
                 format!("({})", values.join(", "))
             };
             let sql = match write {
@@ -284,8 +297,7 @@ impl Fixture for OnServers {
                         .collect();
                     let equal = rows.iter().map(|row| {
                         let each = by.iter().map(|c| {
-                            let value = literal(batch.column(*c).as_ref(), *row);
-                            format!("{} <=> {value}", names[*c])
+                            format!("{} <=> {}", names[*c], value(*c, *row))
                         });
                         format!("({})", each.collect::<Vec<_>>().join(" AND "))
                     });
@@ -311,7 +323,7 @@ const SAMPLE: [&str; 6] = [
 /// Properties that a store of these servers does not offer.
 const NOT_OFFERED: [&str; 2] = ["rows_of_a_partition_come_in_key_order", "merge_puts_rows_over_those_of_equal_key"];
 
-fn keeps(name: &str, kind: &str, servers: usize) {
+fn keeps(name: &str, kind: &'static str, servers: usize) {
     let property = PROPERTIES.iter().find(|p| p.name == name).unwrap();
     if servers > 1 && !SAMPLE.contains(&name) && std::env::var_os("KEEPFAST_LONG").is_none() {
         return;

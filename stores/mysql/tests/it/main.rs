@@ -3,8 +3,10 @@
 mod altered;
 mod binlog;
 mod common;
+mod entering;
 mod foreign_keys;
 mod loading;
+mod oldest;
 mod polite;
 mod privileges;
 mod proof;
