@@ -1,10 +1,10 @@
 //! Starts MariaDB and MySQL servers and prints how to reach them, until standard input ends.
 //!
-//!     cargo run --release -p keepfast-testbed --example mysql -- FOLDER [mariadb|mysql]…
+//!     cargo run --release -p keepfast-testbed --example mysql -- FOLDER [mariadb|mysql|mysql80]…
 
 #![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
-use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MySql};
+use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,13 +17,18 @@ fn main() -> ExitCode {
     };
     let mut servers = vec![];
     for (id, name) in (1..).zip(arguments) {
-        let kind = if name == "mysql" { Kind::MySql } else { Kind::MariaDb };
+        let kind = match name.to_str() {
+            Some("mysql") => Kind::MySql,
+            Some("mysql80") => Kind::MySql80,
+            _ => Kind::MariaDb,
+        };
         match MySql::start(&folder, kind, id) {
             Ok(server) => servers.push(server),
             Err(missing) => eprintln!("{missing}"),
         }
     }
-    for (kind, name) in [(Kind::MariaDb, MARIADB_URLS), (Kind::MySql, MYSQL_URLS)] {
+    let names = [(Kind::MariaDb, MARIADB_URLS), (Kind::MySql, MYSQL_URLS), (Kind::MySql80, MYSQL80_URLS)];
+    for (kind, name) in names {
         let urls: Vec<String> = servers.iter().filter(|s| s.kind() == kind).map(MySql::url).collect();
         println!("export {name}='{}'", urls.join(" "));
     }

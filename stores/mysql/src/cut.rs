@@ -15,6 +15,7 @@ use crate::catalog::PhysicalTable;
 use crate::decode::{Decoder, needs_exact};
 use crate::definitions;
 use crate::error::failed;
+use crate::identity::{Witness, failed_at};
 use crate::names::{full, quoted};
 use crate::plan::{Piece, pieces};
 use crate::polite::Watch;
@@ -49,6 +50,8 @@ pub(crate) struct MySqlCut {
     pools: Vec<Arc<Pool>>,
     samples: Samples,
     watches: Vec<Option<Arc<Watch>>>,
+    /// Those that tell whether a table was altered, of each server.
+    witnesses: Vec<Option<Arc<Witness>>>,
     logs: Vec<ServerLog>,
     closed: Closed,
     /// What was read of the logs, by the positions from which it was asked for.
@@ -83,7 +86,16 @@ impl MySqlCut {
                     .into(),
             });
         }
-        let cut = Self::hold(shared, resolved).await?;
+        let mut witnesses = vec![];
+        for (at, connection) in connections.into_iter().enumerate() {
+            let here = resolved.values().flat_map(|l| &l.shards).filter(|s| s.server == at).map(|s| &s.table);
+            let here: Vec<_> = here.collect();
+            witnesses.push(match here.is_empty() {
+                true => None,
+                false => Some(Arc::new(Witness::begin(&shared.servers[at], connection, &here).await?)),
+            });
+        }
+        let cut = Self { witnesses, ..Self::hold(shared, resolved).await? };
         if let (false, Exactness::Bounded { .. }) = (options.allow_fuzzy, cut.cut.exactness) {
             let why = cut.closed.torn.as_deref().unwrap_or("transactions may be torn");
             return Err(StoreError::Unsupported {
@@ -132,7 +144,9 @@ impl MySqlCut {
         let cut = Cut { at, exactness, positions };
         let closing = tables.keys().zip(&closed.tables).filter(|(_, kept)| !kept.is_empty());
         let samples = Samples::new(at.as_second() as usize, closing.map(|(name, _)| name.clone()).collect());
-        Ok(Self { shared, cut, tables, pools, samples, watches, logs, closed, read: Mutex::default() })
+        let witnesses = vec![];
+        let read = Mutex::default();
+        Ok(Self { shared, cut, tables, pools, samples, watches, witnesses, logs, closed, read })
     }
 
     /// Snapshots of tables that nobody else writes to, such as what a load made: without a lock, and of no moment.
@@ -154,6 +168,7 @@ impl MySqlCut {
             pools,
             samples,
             watches,
+            witnesses: vec![],
             logs: vec![],
             closed,
             read: Mutex::default(),
@@ -201,6 +216,11 @@ impl MySqlCut {
         }
     }
 
+    /// None where nobody alters tables, such as what a load made.
+    fn witness(&self, server: usize) -> Option<Arc<Witness>> {
+        self.witnesses.get(server).cloned().flatten()
+    }
+
     fn logical(&self, table: &TableName) -> Result<&Logical> {
         self.tables
             .get(table)
@@ -235,9 +255,9 @@ impl OpenCut for MySqlCut {
         for (at, shard) in logical.shards.iter().enumerate() {
             let mut session = self.pools[shard.server].take().await?;
             let found = pieces(session.connection(), &shard.table, each).await;
-            let address = &self.shared.servers[shard.server].address;
-            let found = found.map_err(|e| failed("plan the reading", address, e))?;
-            session.done().await.map_err(|e| failed("plan the reading", address, e))?;
+            let server = &self.shared.servers[shard.server];
+            let found = found.map_err(|e| failed_at("plan the reading", &shard.table, server, e))?;
+            session.done().await.map_err(|e| failed("plan the reading", &server.address, e))?;
             let rows = found.iter().map(|piece| piece.rows).sum::<u64>().max(1);
             for piece in found {
                 partitions.push(Partition {
@@ -279,16 +299,14 @@ impl OpenCut for MySqlCut {
         ) + &order(&logical.schema, &shard.table);
         let decoder = Decoder::new(&schema, options.columns.is_none() && needs_exact(&schema));
         let session = self.pools[shard.server].take().await?;
-        let address = self.shared.servers[shard.server].address.clone();
-        let watch = self.watches[shard.server].clone();
-        let reading = crate::scan::Reading::new(
-            session,
-            sql,
-            decoder,
-            (options.batch_rows, BATCH_BYTES),
-            address,
-            watch,
-        );
+        let source = crate::scan::Source {
+            server: self.shared.servers[shard.server].clone(),
+            table: shard.table.clone(),
+            watch: self.watches[shard.server].clone(),
+            witness: self.witness(shard.server),
+        };
+        let most = (options.batch_rows, BATCH_BYTES);
+        let reading = crate::scan::Reading::new(session, sql, decoder, most, source);
         let batches = try_unfold(reading, |mut reading| async move {
             Ok(reading.next().await?.map(|batch| (batch, reading)))
         });
@@ -359,7 +377,13 @@ impl OpenCut for MySqlCut {
 
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
-        let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        let proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await;
+        for shard in logical.shards.iter().filter(|_| !matches!(proof, Err(StoreError::CutLost { .. }))) {
+            if let Some(witness) = self.witness(shard.server) {
+                witness.check(&shard.table, true).await?;
+            }
+        }
+        let mut proof = proof?;
         if let Some(kept) = self.closing(table) {
             proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
             proof.method += "; the rows of XA branches that the cut is closed over are counted with them";

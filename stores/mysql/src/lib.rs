@@ -14,6 +14,7 @@ mod definition;
 mod definitions;
 mod encode;
 mod error;
+mod identity;
 mod load;
 mod names;
 mod plan;

@@ -8,14 +8,14 @@
 //! A canonical text joins the columns with commas. NULL is `N`; a value whose text may hold a comma stands behind its length in bytes,
 //! and so no two rows that differ have the same text.
 
-use crate::address::Address;
 use crate::catalog::PhysicalColumn;
 use crate::connection::Connection;
 use crate::error::failed;
+use crate::identity::failed_at;
 use crate::names::{full, quoted};
 use crate::plan::{Piece, pieces};
 use crate::pool::Pool;
-use crate::store::{Logical, Shard, Shared};
+use crate::store::{Logical, Server, Shard, Shared};
 use crate::texts::Texts;
 use crate::wire::WireError;
 use futures::stream::{StreamExt, TryStreamExt, iter, unfold};
@@ -245,7 +245,7 @@ async fn read_all(
         let shard = &logical.shards[shard];
         let mut session = pools[shard.server].take().await?;
         let found = read(session.connection(), &form, &piece.condition()).await;
-        let found = found.map_err(|e| wrong(shard, &shared.servers[shard.server].address, e))?;
+        let found = found.map_err(|e| wrong(shard, &shared.servers[shard.server], e))?;
         let address = &shared.servers[shard.server].address;
         session.done().await.map_err(|e| failed("prove the content", address, e))?;
         Ok::<_, StoreError>(found)
@@ -256,12 +256,12 @@ async fn read_all(
         .await
 }
 
-fn wrong(shard: &Shard, address: &Address, wrong: Wrong) -> StoreError {
+fn wrong(shard: &Shard, server: &Server, wrong: Wrong) -> StoreError {
     match wrong {
         Wrong::Wire(WireError::Broken(e)) => {
-            StoreError::CutLost { store: address.to_string(), reason: e.to_string() }
+            StoreError::CutLost { store: server.address.to_string(), reason: e.to_string() }
         }
-        Wrong::Wire(e) => failed("prove the content", address, e),
+        Wrong::Wire(e) => failed_at("prove the content", &shard.table, server, e),
         Wrong::Content(reason) => StoreError::Damaged { object: shard.id.0.clone(), reason },
     }
 }
@@ -295,11 +295,11 @@ pub(crate) async fn prove(
     if everything {
         let mut jobs = vec![];
         for (at, (shard, form)) in logical.shards.iter().zip(&forms).enumerate() {
-            let address = &shared.servers[shard.server].address;
+            let server = &shared.servers[shard.server];
             let mut session = pools[shard.server].take().await?;
             let found = pieces(session.connection(), &shard.table, shared.sessions as u32).await;
-            let found = found.map_err(|e| failed("plan the proof", address, e))?;
-            session.done().await.map_err(|e| failed("plan the proof", address, e))?;
+            let found = found.map_err(|e| failed_at("plan the proof", &shard.table, server, e))?;
+            session.done().await.map_err(|e| failed("plan the proof", &server.address, e))?;
             jobs.extend(found.into_iter().map(|piece| (at, form.clone(), piece)));
         }
         let found = read_all(pools, shared, logical, jobs).await?;
@@ -356,11 +356,11 @@ async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Resul
     let counts = (0..logical.shards.len()).map(|at| async move {
         let shard = &logical.shards[at];
         let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));
-        let address = &shared.servers[shard.server].address;
         let mut session = pools[shard.server].take().await?;
         let counted = session.connection().rows(&sql).await;
-        let counted = counted.map_err(|e| failed("count the rows", address, e))?;
-        session.done().await.map_err(|e| failed("count the rows", address, e))?;
+        let server = &shared.servers[shard.server];
+        let counted = counted.map_err(|e| failed_at("count the rows", &shard.table, server, e))?;
+        session.done().await.map_err(|e| failed("count the rows", &server.address, e))?;
         let text = counted.first().and_then(|row| row.first()?.as_deref());
         let number: Option<u64> = text.and_then(|t| std::str::from_utf8(t).ok()?.parse().ok());
         number.ok_or_else(|| StoreError::Damaged {

@@ -1,10 +1,11 @@
 //! One statement's rows as batches.
 
-use crate::address::Address;
+use crate::catalog::PhysicalTable;
 use crate::decode::Decoder;
-use crate::error::failed;
+use crate::identity::{Witness, failed_at};
 use crate::polite::Watch;
 use crate::pool::Session;
+use crate::store::Server;
 use crate::wire::WireError;
 use arrow::array::RecordBatch;
 use keepfast_store::{Result, StoreError};
@@ -19,34 +20,48 @@ pub(crate) struct Reading {
     task: JoinHandle<()>,
 }
 
+/// What is read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub server: Server,
+    pub table: PhysicalTable,
+    pub watch: Option<Arc<Watch>>,
+    pub witness: Option<Arc<Witness>>,
+}
+
 impl Reading {
     pub fn new(
         session: Session,
         sql: String,
         decoder: Decoder,
         (batch_rows, batch_bytes): (usize, usize),
-        server: Address,
-        watch: Option<Arc<Watch>>,
+        source: Source,
     ) -> Self {
         let (sender, batches) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             let most = (batch_rows.max(1), batch_bytes);
-            let read = read(session, &sql, decoder, most, watch.as_deref(), &sender).await;
+            let read = read(session, &sql, decoder, most, &source, &sender).await;
             if let Err(e) = read {
-                let e = match e {
-                    Wrong::Wire(e) if e.code() == Some(TABLE_CHANGED) => StoreError::SchemaChanged {
-                        table: sql,
-                        position: "the cut".into(),
+                let mut e = match e {
+                    Wrong::Wire(e @ WireError::Broken(_)) => StoreError::CutLost {
+                        store: source.server.address.to_string(),
                         reason: e.to_string(),
                     },
-                    Wrong::Wire(e @ WireError::Broken(_)) => {
-                        StoreError::CutLost { store: server.to_string(), reason: e.to_string() }
-                    }
-                    Wrong::Wire(e) => failed("read rows", &server, e),
-                    Wrong::Rows(e) => {
-                        StoreError::Damaged { object: server.to_string(), reason: e.to_string() }
-                    }
+                    Wrong::Wire(e) => failed_at("read rows", &source.table, &source.server, e),
+                    Wrong::Rows(e) => StoreError::Damaged {
+                        object: source.server.address.to_string(),
+                        reason: e.to_string(),
+                    },
+                    Wrong::Table(e) => e,
                 };
+                // Rows that cannot be understood may be another table's.
+                if let (Some(witness), StoreError::Unavailable { .. } | StoreError::Damaged { .. }) =
+                    (&source.witness, &e)
+                    && let Err(altered @ StoreError::SchemaChanged { .. }) =
+                        witness.check(&source.table, false).await
+                {
+                    e = altered;
+                }
                 // Nobody waits for it any more, or it is told.
                 let _ = sender.send(Err(e)).await;
             }
@@ -65,12 +80,10 @@ impl Drop for Reading {
     }
 }
 
-/// The server's number for a table that was altered since the snapshot.
-const TABLE_CHANGED: u16 = 1412;
-
 enum Wrong {
     Wire(WireError),
     Rows(arrow::error::ArrowError),
+    Table(StoreError),
 }
 
 impl From<WireError> for Wrong {
@@ -84,9 +97,10 @@ async fn read(
     sql: &str,
     mut decoder: Decoder,
     (batch_rows, batch_bytes): (usize, usize),
-    watch: Option<&Watch>,
+    source: &Source,
     batches: &mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<(), Wrong> {
+    let watch = source.watch.as_deref();
     if let Some(watch) = watch {
         watch.free().await;
     }
@@ -113,6 +127,10 @@ async fn read(
         if !more {
             break;
         }
+    }
+    // The session still keeps it from being altered.
+    if let Some(witness) = &source.witness {
+        witness.check(&source.table, false).await.map_err(Wrong::Table)?;
     }
     session.done().await?;
     Ok(())

@@ -410,6 +410,10 @@ impl Shared {
                 }
             }
         }
+        // A declared table is made by a restore; before it there is none.
+        if !missing.is_empty() && shards.is_empty() {
+            return Err(StoreError::NoTable { table: table.to_string(), store: self.to_string() });
+        }
         if !missing.is_empty() {
             let names: Vec<String> = missing.into_iter().collect();
             return Err(self.unsupported(format!(
@@ -553,11 +557,14 @@ impl Store for MySqlStore {
     async fn list_tables(&self, database: Option<&str>) -> Result<Vec<TableName>> {
         let mut connections = self.shared.connect().await?;
         let declared = self.shared.tables.iter();
+        // Declared tables are of the database that names without one mean, wherever their shards are.
+        let own = TableName::bare("t").database;
+        let whole = database.is_none_or(|database| database == own);
         let shards: BTreeMap<&Physical, &String> =
             declared.flat_map(|(name, (shards, _))| shards.iter().map(move |shard| (shard, name))).collect();
         let mut names = BTreeSet::new();
         for (server, connection) in self.shared.servers.iter().zip(&mut connections) {
-            let found = catalog::tables(connection, database).await;
+            let found = catalog::tables(connection, database.filter(|_| !whole)).await;
             for place in found.map_err(|e| failed("list the tables", &server.address, e))? {
                 if self.shared.exclude.iter().any(|glob| glob.is(&place)) {
                     continue;
@@ -565,11 +572,12 @@ impl Store for MySqlStore {
                 let wild = self.shared.wild.iter().find(|(_, wild)| wild.is(&place)).map(|(name, _)| name);
                 match shards.get(&place).copied().or(wild) {
                     None if place.1.starts_with(load::PREFIX) => {}
+                    None if database.is_some_and(|database| database != place.0) => {}
                     None => {
                         names.insert(TableName { store: None, database: place.0, table: place.1 });
                     }
                     // A declared table is there when one of its shards is; reading it names those that are missing.
-                    Some(name) if database.is_none() => {
+                    Some(name) if whole => {
                         names.insert(TableName::bare(name));
                     }
                     Some(_) => {}

@@ -68,6 +68,11 @@ pub trait Fixture: Send + Sync {
         Abilities::default()
     }
 
+    /// The type by which the store describes a column that was made with this one. Default: the same.
+    fn described(&self, column: &ColumnType) -> ColumnType {
+        column.clone()
+    }
+
     /// Makes an empty table.
     ///
     /// # Errors

@@ -98,7 +98,10 @@ pub(super) async fn tables_are_listed_and_described(fixture: &dyn Fixture) -> Ch
     let store = fixture.store();
     let mut made = vec![];
     for (name, schema, rows) in tables(fixture)? {
-        made.push((make(fixture, name, &schema, &sample::batch(&schema, rows, 1)).await?, schema));
+        let table = make(fixture, name, &schema, &sample::batch(&schema, rows, 1)).await?;
+        let mut schema = schema;
+        schema.columns.iter_mut().for_each(|c| c.column_type = fixture.described(&c.column_type));
+        made.push((table, schema));
     }
     let all = store.list_tables(None).await.during("list_tables")?;
     ensure!(all.is_sorted(), "list_tables is not sorted: {all:?}");

@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../it/common/mod.rs"]
 mod common;
+mod crashes;
+mod cutting;
+mod proxy;
 
 use crate::common::*;
 use futures::{StreamExt, stream};

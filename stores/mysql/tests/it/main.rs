@@ -1,11 +1,14 @@
 //! Tests on real servers: MariaDB and MySQL, two of each.
 
+mod altered;
 mod binlog;
 mod common;
 mod definitions;
+mod entering;
 mod foreign_keys;
 mod loading;
 mod oddities;
+mod oldest;
 mod planning;
 mod polite;
 mod privileges;

@@ -1,0 +1,210 @@
+//! Ways to enter a server: certificates, sockets, and how accounts prove themselves.
+
+use crate::common::*;
+use keepfast_mysql::{MySqlStore, Options};
+use keepfast_store::{Store, StoreError};
+use keepfast_testbed::cache_folder;
+use keepfast_testbed::mysql::{ADMIN, Kind, MARIADB_URLS, MySql};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PASSWORD: &str = "only-for-this-test 'ü%";
+
+/// The URL of a server with another user and with options.
+fn entry(url: &str, user: &str, password: &str, options: &str) -> String {
+    let mut parsed = url::Url::parse(url).unwrap();
+    parsed.set_username(user).unwrap();
+    parsed.set_password(Some(password)).unwrap();
+    format!("{parsed}{options}")
+}
+
+/// Whether a server can be entered; why not, with all causes.
+async fn entered(url: &str) -> Result<(), (StoreError, String)> {
+    let store =
+        MySqlStore::new(&Options { urls: vec![url.to_owned()], sessions: 1, ..Options::default() }).unwrap();
+    match store.list_tables(Some("mysql")).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let why = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+            assert!(!why.contains("only-for-this-test"), "{why}");
+            Err((error, why))
+        }
+    }
+}
+
+/// Runs openssl in a folder; false where there is none.
+fn openssl(folder: &Path, arguments: &str) -> bool {
+    let mut command = Command::new("openssl");
+    command.current_dir(folder).args(arguments.split(' ')).stdin(Stdio::null());
+    match command.output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Two authorities, and two certificates by the first one: of this machine, and of another.
+fn certificates(folder: &Path) -> bool {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for name in ["authority", "stranger"] {
+        if !openssl(folder, &format!("{new} -keyout {name}.key -out {name}.pem -subj /CN={name}")) {
+            return false;
+        }
+    }
+    for (name, host) in [("here", "IP:127.0.0.1"), ("elsewhere", "DNS:db.example")] {
+        openssl(
+            folder,
+            &format!(
+                "{new} -keyout {name}.key -out {name}.pem -subj /CN={name} -CA authority.pem -CAkey authority.key \
+                 -addext subjectAltName={host} -addext basicConstraints=critical,CA:FALSE"
+            ),
+        );
+    }
+    true
+}
+
+/// A server that has a certificate; MariaDB reads it when it starts, MySQL when it is told to.
+async fn with_certificate(kind: &str, url: &str, folder: &Path, name: &str) -> (Option<MySql>, String) {
+    let path = |end: &str| folder.join(format!("{name}.{end}")).display().to_string();
+    if kind == MARIADB_URLS {
+        let exe = std::env::current_exe().unwrap();
+        let release = exe.parent().and_then(Path::parent).unwrap();
+        let options = [format!("--ssl-cert={}", path("pem")), format!("--ssl-key={}", path("key"))];
+        let server = MySql::start_with(&cache_folder(release), Kind::MariaDb, 7, &options).unwrap();
+        let url = server.url();
+        return (Some(server), url);
+    }
+    run(
+        url,
+        &[
+            &format!("SET GLOBAL ssl_cert = '{}'", path("pem")),
+            &format!("SET GLOBAL ssl_key = '{}'", path("key")),
+            "ALTER INSTANCE RELOAD TLS",
+        ],
+    )
+    .await;
+    (None, url.to_owned())
+}
+
+#[tokio::test]
+async fn a_certificate_counts_if_a_named_authority_gave_it_to_this_host() {
+    let folder = tempfile::tempdir().unwrap();
+    if !certificates(folder.path()) {
+        eprintln!("SKIPPED: openssl, which makes certificates, is not installed");
+        return;
+    }
+    let ca = |name: &str| format!("?ca={}", folder.path().join(format!("{name}.pem")).display());
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let before = testing_values(&urls[0]).await;
+        for name in ["here", "elsewhere"] {
+            let (_server, url) = with_certificate(kind, &urls[0], folder.path(), name).await;
+            // Over the loopback address nobody's certificate is asked for, and TLS is used.
+            entered(&url).await.unwrap();
+            let session = "SELECT variable_value FROM T.session_status WHERE variable_name = 'Ssl_cipher'";
+            let schema = if kind == MARIADB_URLS { "information_schema" } else { "performance_schema" };
+            let cipher = value(&url, &session.replace('T', schema)).await.unwrap();
+            assert!(!cipher.is_empty(), "{kind}: no TLS");
+            let named = entered(&format!("{url}{}", ca("authority"))).await;
+            match name {
+                "here" => named.unwrap(),
+                _ => {
+                    let (error, why) = named.unwrap_err();
+                    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+                    assert!(why.contains("certificate"), "{why}");
+                }
+            }
+            let (error, why) = entered(&format!("{url}{}", ca("stranger"))).await.unwrap_err();
+            assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+            assert!(why.contains("certificate"), "{why}");
+            let (_, why) = entered(&format!("{url}{}", ca("nobody"))).await.unwrap_err();
+            assert!(why.contains("nobody.pem"), "{why}");
+        }
+        if let Some([cert, key]) = before {
+            run(
+                &urls[0],
+                &[
+                    &format!("SET GLOBAL ssl_cert = '{cert}'"),
+                    &format!("SET GLOBAL ssl_key = '{key}'"),
+                    "ALTER INSTANCE RELOAD TLS",
+                ],
+            )
+            .await;
+        }
+    }
+}
+
+/// The certificate and the key that a server has; none where it has none.
+async fn testing_values(url: &str) -> Option<[String; 2]> {
+    Some([value(url, "SELECT @@ssl_cert").await?, value(url, "SELECT @@ssl_key").await?])
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_an_authority_is_named() {
+    let Some(urls) = servers(MARIADB_URLS) else { return };
+    if testing_values(&urls[0]).await.is_some_and(|[cert, _]| !cert.is_empty()) {
+        eprintln!("SKIPPED: the MariaDB server has TLS");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    if !certificates(folder.path()) {
+        eprintln!("SKIPPED: openssl, which makes certificates, is not installed");
+        return;
+    }
+    let (_, why) =
+        entered(&format!("{}?ca={}/authority.pem", urls[0], folder.path().display())).await.unwrap_err();
+    assert!(why.contains("no TLS") && why.contains("tls=off"), "{why}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_a_way_in() {
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let socket = value(&urls[0], "SELECT @@socket").await.unwrap();
+        let password = url::Url::parse(&urls[0]).unwrap().password().unwrap().to_owned();
+        let way = |path: &str| format!("mysql://{ADMIN}:{password}@localhost?socket={path}");
+        entered(&way(&socket)).await.unwrap();
+        let who = value(&way(&socket), "SELECT USER()").await.unwrap();
+        assert_eq!(who, format!("{ADMIN}@localhost"));
+        let gone = PathBuf::from(&socket).with_extension("gone");
+        let (error, why) = entered(&way(&gone.display().to_string())).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+        assert!(why.contains(".gone"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn accounts_prove_themselves_and_passwords_are_sent_where_nobody_listens_only() {
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let (url, user) = (&urls[0], fresh("kf_enter"));
+        let method = if kind == MARIADB_URLS { "mysql_native_password" } else { "caching_sha2_password" };
+        let literal = PASSWORD.replace('\'', "''");
+        let by = match kind == MARIADB_URLS {
+            true => format!("VIA {method} USING PASSWORD('{literal}')"),
+            false => format!("WITH {method} BY '{literal}'"),
+        };
+        run(url, &[&format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED {by}")]).await;
+        let way = |options: &str| entry(url, &user, PASSWORD, options);
+        if kind != MARIADB_URLS {
+            // The server does not know it yet, and would have to be sent the password itself.
+            let (_, why) = entered(&way("?tls=off")).await.unwrap_err();
+            assert!(why.contains("not sent over a connection without TLS"), "{why}");
+        }
+        entered(&way("")).await.unwrap();
+        // From now on a challenge is enough.
+        entered(&way("?tls=off")).await.unwrap();
+        for wrong in ["another one", ""] {
+            for options in ["", "?tls=off"] {
+                let (error, why) = entered(&entry(url, &user, wrong, options)).await.unwrap_err();
+                let refused = matches!(error, StoreError::Denied { .. });
+                // A wrong one is not in the server's memory, and it asks for the password.
+                let unsent = kind != MARIADB_URLS && options == "?tls=off" && why.contains("without TLS");
+                assert!(refused || unsent, "{kind}: {options}: {why}");
+            }
+        }
+        run(url, &[&format!("DROP USER {user}@'127.0.0.1'")]).await;
+    }
+}
