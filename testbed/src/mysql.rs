@@ -209,6 +209,14 @@ impl MySql {
     }
 }
 
+/// MariaDB's own client, which speaks to all that are like these servers.
+///
+/// # Errors
+/// [`Missing`] says why there is none.
+pub fn client(cache: &Path) -> Result<Command, Missing> {
+    Ok(Kind::MariaDb.unpack(&full(cache)?)?.command("usr/bin/mariadb"))
+}
+
 /// Copies a folder with everything in it.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
