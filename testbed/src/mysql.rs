@@ -274,6 +274,14 @@ pub fn dump_tools(cache: &Path) -> Result<Debian, Missing> {
     Debian::unpack(&full(cache)?, "bookworm", "dump-tools", &["mydumper", "mariadb-client", "zstd"])
 }
 
+/// MariaDB's own client, which speaks to all that are like these servers.
+///
+/// # Errors
+/// [`Missing`] says why there is none.
+pub fn client(cache: &Path) -> Result<Command, Missing> {
+    Ok(Kind::MariaDb.unpack(&full(cache)?)?.command("usr/bin/mariadb"))
+}
+
 /// Copies a folder with everything in it.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;

@@ -68,9 +68,16 @@ impl ShardingProxy {
         Ok(Self { server: Server::start(command, folder, port)?, port, password })
     }
 
-    /// Its URL, with user and password.
-    pub fn url(&self) -> String {
-        format!("mysql://root:{}@127.0.0.1:{}", self.password, self.port)
+    /// A program that runs the statements of its standard input in the proxy's database, up to the first that fails. It speaks an older form of the
+    /// protocol than our own connections do.
+    ///
+    /// # Errors
+    /// [`Missing`] when Debian's packages cannot be had.
+    pub fn client(&self, cache: &Path) -> Result<Command, Missing> {
+        let mut command = crate::mysql::client(cache)?;
+        command.env("MYSQL_PWD", &self.password).arg("--no-defaults").arg(format!("--port={}", self.port));
+        command.args(["--user=root", "--host=127.0.0.1", "--skip-ssl", "shop"]);
+        Ok(command)
     }
 
     /// The id of its process.

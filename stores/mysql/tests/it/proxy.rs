@@ -6,12 +6,13 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use keepfast_model::TableName;
 use keepfast_model::cut::Exactness;
-use keepfast_mysql::testing::Session;
 use keepfast_mysql::{MySqlStore, Options, ShardedTable, Transactions};
 use keepfast_store::conformance::read_table;
 use keepfast_store::{CutOptions, OpenCut, Store};
 use keepfast_testbed::cache_folder;
 use keepfast_testbed::sharding_sphere::ShardingProxy;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,24 +25,31 @@ const WRITERS: usize = 4;
 const CUTS: usize = 50;
 
 /// Moves amounts between rows of both servers by the proxy alone, as an application does. Each writer has rows of its own.
-async fn write(url: String, writer: usize, stop: Arc<AtomicBool>) -> Result<usize, String> {
-    let mut session = Session::open(&url).await?;
-    session.run(&["USE shop"]).await?;
+fn write(mut client: Command, writer: usize, stop: &AtomicBool) -> Result<usize, String> {
+    let said = |e: std::io::Error| e.to_string();
+    let mut running =
+        client.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(said)?;
+    let mut statements = running.stdin.take().ok_or("it reads nothing")?;
     let mut moves = 0;
     while !stop.load(Ordering::Relaxed) {
         // An even one and an odd one.
         let (from, amount) = (writer * 20 + moves % 10 * 2, moves % 7 + 1);
-        session
-            .run(&[
-                "BEGIN",
-                &format!("UPDATE accounts SET amount = amount - {amount} WHERE id = {from}"),
-                &format!("UPDATE accounts SET amount = amount + {amount} WHERE id = {}", from + 1),
-                "COMMIT",
-            ])
-            .await?;
+        let sent = writeln!(
+            statements,
+            "BEGIN; UPDATE accounts SET amount = amount - {amount} WHERE id = {from}; \
+             UPDATE accounts SET amount = amount + {amount} WHERE id = {}; COMMIT; -- {}",
+            from + 1,
+            // Few wait between it and the client.
+            "x".repeat(4000)
+        );
+        if sent.is_err() {
+            break;
+        }
         moves += 1;
     }
-    Ok(moves)
+    drop(statements);
+    let ended = running.wait_with_output().map_err(said)?;
+    if ended.status.success() { Ok(moves) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
 }
 
 /// The sum of amounts as the snapshots alone have it.
@@ -89,8 +97,13 @@ async fn no_backup_tears_a_transaction_of_a_sharding_sphere_proxy() {
         .unwrap();
         let (table, total) = (TableName::bare("accounts"), ROWS as i64 * AMOUNT);
         let stop = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> =
-            (0..WRITERS).map(|writer| tokio::spawn(write(proxy.url(), writer, stop.clone()))).collect();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let client = proxy.client(&cache).unwrap_or_else(|e| panic!("{e}"));
+                let stop = stop.clone();
+                tokio::task::spawn_blocking(move || write(client, writer, &stop))
+            })
+            .collect();
         tokio::time::sleep(Duration::from_secs(3)).await;
         let mut torn = 0;
         for number in 0..CUTS {
