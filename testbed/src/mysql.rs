@@ -167,12 +167,7 @@ impl MySql {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(
-        cache: &Path,
-        kind: Kind,
-        server_id: u32,
-        options: &[String],
-    ) -> Result<Self, Missing> {
+    pub fn start_with(cache: &Path, kind: Kind, server_id: u32, options: &[String]) -> Result<Self, Missing> {
         let cache = &full(cache)?;
         std::fs::create_dir_all(cache).map_err(|e| Missing::Failed(format!("{}: {e}", cache.display())))?;
         let debian = kind.unpack(cache)?;
@@ -192,7 +187,9 @@ impl MySql {
         more(&["--sync-binlog=1", "--character-set-server=utf8mb4", "--max-allowed-packet=256M"]);
         match kind {
             Kind::MariaDb => more(&["--gtid-strict-mode=1", &format!("--gtid-domain-id={server_id}")]),
-            Kind::MySql | Kind::MySql80 => more(&["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"]),
+            Kind::MySql | Kind::MySql80 => {
+                more(&["--mysqlx=OFF", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"])
+            }
         }
         arguments.extend(options.iter().map(OsString::from));
         arguments.push({
@@ -240,7 +237,13 @@ impl MySql {
 
     /// Its URL, with user and password.
     pub fn url(&self) -> String {
-        format!("mysql://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port)
+        match self.kind {
+            // Its TLS has no key exchange that is still trusted.
+            Kind::MySql80 => {
+                format!("mysql://{ADMIN}:{}@localhost?socket={}", self.password, self.socket.display())
+            }
+            _ => format!("mysql://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port),
+        }
     }
 
     /// Which server it is.

@@ -60,7 +60,11 @@ impl Witness {
     ///
     /// # Errors
     /// `SchemaChanged` where one is another already; `Denied` for partitioned tables of an account without `PROCESS`.
-    pub async fn begin(server: &Server, mut connection: Connection, tables: &[&PhysicalTable]) -> Result<Self> {
+    pub async fn begin(
+        server: &Server,
+        mut connection: Connection,
+        tables: &[&PhysicalTable],
+    ) -> Result<Self> {
         let fail = |e| failed("see which tables these are", &server.address, e);
         for sql in ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ ONLY"] {
             connection.run(sql).await.map_err(fail)?;
@@ -96,7 +100,9 @@ impl Witness {
     /// # Errors
     /// `SchemaChanged` where it is not.
     pub async fn check(&self, table: &PhysicalTable, end: bool) -> Result<()> {
-        let Some(before) = self.seen.get(&(table.database.clone(), table.name.clone())) else { return Ok(()) };
+        let Some(before) = self.seen.get(&(table.database.clone(), table.name.clone())) else {
+            return Ok(());
+        };
         let mut slot = self.connection.lock().await;
         let mut connection = match slot.take().filter(Connection::is_idle) {
             Some(connection) => connection,

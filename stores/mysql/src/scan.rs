@@ -43,13 +43,15 @@ impl Reading {
             let read = read(session, &sql, decoder, most, &source, &sender).await;
             if let Err(e) = read {
                 let mut e = match e {
-                    Wrong::Wire(e @ WireError::Broken(_)) => {
-                        StoreError::CutLost { store: source.server.address.to_string(), reason: e.to_string() }
-                    }
+                    Wrong::Wire(e @ WireError::Broken(_)) => StoreError::CutLost {
+                        store: source.server.address.to_string(),
+                        reason: e.to_string(),
+                    },
                     Wrong::Wire(e) => failed_at("read rows", &source.table, &source.server, e),
-                    Wrong::Rows(e) => {
-                        StoreError::Damaged { object: source.server.address.to_string(), reason: e.to_string() }
-                    }
+                    Wrong::Rows(e) => StoreError::Damaged {
+                        object: source.server.address.to_string(),
+                        reason: e.to_string(),
+                    },
                     Wrong::Table(e) => e,
                 };
                 // Rows that cannot be understood may be another table's.

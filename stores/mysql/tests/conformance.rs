@@ -29,12 +29,54 @@ const SPREAD: [(&str, &[&str]); 3] = [
     (
         "id",
         &[
-            "abandoned", "alive", "changing", "created", "created_again", "dropped", "existing", "first",
-            "foreign", "from_elsewhere", "given_up", "go_on_1", "go_on_2", "go_on_3", "goes_on", "gone", "held",
-            "here", "large", "left_behind", "loaded_0", "loaded_empty_1", "loaded_nothing_2", "loaded_one_3",
-            "made_meanwhile", "many", "merged", "merged_into_nothing", "moving", "none", "one", "other",
-            "parts_twice", "refused", "released", "replaced", "replaced_again", "replaced_nothing", "second",
-            "some_columns", "swept", "third", "three", "twice", "two", "types", "wide", "written_since",
+            "abandoned",
+            "alive",
+            "changing",
+            "created",
+            "created_again",
+            "dropped",
+            "existing",
+            "first",
+            "foreign",
+            "from_elsewhere",
+            "given_up",
+            "go_on_1",
+            "go_on_2",
+            "go_on_3",
+            "goes_on",
+            "gone",
+            "held",
+            "here",
+            "large",
+            "left_behind",
+            "loaded_0",
+            "loaded_empty_1",
+            "loaded_nothing_2",
+            "loaded_one_3",
+            "made_meanwhile",
+            "many",
+            "merged",
+            "merged_into_nothing",
+            "moving",
+            "none",
+            "one",
+            "other",
+            "parts_twice",
+            "refused",
+            "released",
+            "replaced",
+            "replaced_again",
+            "replaced_nothing",
+            "second",
+            "some_columns",
+            "swept",
+            "third",
+            "three",
+            "twice",
+            "two",
+            "types",
+            "wide",
+            "written_since",
         ],
     ),
 ];
@@ -131,7 +173,9 @@ impl Drop for OnServers {
 
 fn sql_type(column: &ColumnType, keyed: bool) -> String {
     match column {
-        ColumnType::Varchar { length: None } | ColumnType::Text | ColumnType::Json if keyed => "VARCHAR(255)".into(),
+        ColumnType::Varchar { length: None } | ColumnType::Text | ColumnType::Json if keyed => {
+            "VARCHAR(255)".into()
+        }
         ColumnType::Varchar { length: None } | ColumnType::Text | ColumnType::Json => "LONGTEXT".into(),
         ColumnType::Varchar { length: Some(n) } => format!("VARCHAR({n})"),
         ColumnType::Binary { length } => format!("BINARY({length})"),
@@ -274,7 +318,8 @@ impl Fixture for OnServers {
             if rows.is_empty() {
                 continue;
             }
-            let names: Vec<String> = batch.schema().fields().iter().map(|f| format!("`{}`", f.name())).collect();
+            let names: Vec<String> =
+                batch.schema().fields().iter().map(|f| format!("`{}`", f.name())).collect();
             let value = |column: usize, row: usize| {
                 let of = schema.columns.iter().find(|c| c.name == *batch.schema().field(column).name());
                 literal(batch.column(column).as_ref(), row, &of.unwrap().column_type)
@@ -293,12 +338,12 @@ impl Fixture for OnServers {
                 Write::Delete(_) => {
                     let keys = schema.key_names();
                     let by: Vec<usize> = (0..batch.num_columns())
-                        .filter(|c| schema.is_bag() || keys.contains(&batch.schema().field(*c).name().as_str()))
+                        .filter(|c| {
+                            schema.is_bag() || keys.contains(&batch.schema().field(*c).name().as_str())
+                        })
                         .collect();
                     let equal = rows.iter().map(|row| {
-                        let each = by.iter().map(|c| {
-                            format!("{} <=> {}", names[*c], value(*c, *row))
-                        });
+                        let each = by.iter().map(|c| format!("{} <=> {}", names[*c], value(*c, *row)));
                         format!("({})", each.collect::<Vec<_>>().join(" AND "))
                     });
                     format!("DELETE FROM {place} WHERE {}", equal.collect::<Vec<_>>().join(" OR "))
@@ -321,7 +366,8 @@ const SAMPLE: [&str; 6] = [
 ];
 
 /// Properties that a store of these servers does not offer.
-const NOT_OFFERED: [&str; 2] = ["rows_of_a_partition_come_in_key_order", "merge_puts_rows_over_those_of_equal_key"];
+const NOT_OFFERED: [&str; 2] =
+    ["rows_of_a_partition_come_in_key_order", "merge_puts_rows_over_those_of_equal_key"];
 
 fn keeps(name: &str, kind: &'static str, servers: usize) {
     let property = PROPERTIES.iter().find(|p| p.name == name).unwrap();

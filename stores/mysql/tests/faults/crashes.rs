@@ -1,7 +1,7 @@
 //! Servers that are killed, and servers without room: servers of these tests alone.
 
-use crate::common::*;
 use crate::ALONE;
+use crate::common::*;
 use futures::{StreamExt, TryStreamExt};
 use keepfast_model::TableName;
 use keepfast_store::{
@@ -100,20 +100,21 @@ async fn a_server_killed_during_a_backup_and_during_a_restore_leaves_nothing_hal
         };
         let first = write(load.as_ref(), 0, before).await.unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let killed = futures::stream::unfold((Some(tell), behind.to_vec().into_iter()), |(tell, mut left)| async {
-            let next = left.next()?;
-            match tell {
-                // Some of its rows are with the server when it is killed.
-                Some(tell) => {
-                    let _ = tell.send(());
-                    Some((Ok(next), (None, left)))
+        let killed =
+            futures::stream::unfold((Some(tell), behind.to_vec().into_iter()), |(tell, mut left)| async {
+                let next = left.next()?;
+                match tell {
+                    // Some of its rows are with the server when it is killed.
+                    Some(tell) => {
+                        let _ = tell.send(());
+                        Some((Ok(next), (None, left)))
+                    }
+                    None => {
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        Some((Ok(next), (None, left)))
+                    }
                 }
-                None => {
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    Some((Ok(next), (None, left)))
-                }
-            }
-        });
+            });
         let writing = {
             let (load, to) = (load.clone(), to.clone());
             tokio::spawn(async move { load.write_part(&to, 1, killed.boxed()).await })
@@ -156,7 +157,13 @@ async fn a_server_without_room_refuses_the_restore_and_the_target_stays() {
         filled(&url).await;
         run(
             &url,
-            &["CREATE TABLE d.more LIKE d.t", "INSERT INTO d.more SELECT id, v FROM d.t", "INSERT INTO d.more SELECT id + 10000, v FROM d.t", "INSERT INTO d.more SELECT id + 20000, v FROM d.t", "SET GLOBAL innodb_file_per_table = 0"],
+            &[
+                "CREATE TABLE d.more LIKE d.t",
+                "INSERT INTO d.more SELECT id, v FROM d.t",
+                "INSERT INTO d.more SELECT id + 10000, v FROM d.t",
+                "INSERT INTO d.more SELECT id + 20000, v FROM d.t",
+                "SET GLOBAL innodb_file_per_table = 0",
+            ],
         )
         .await;
         let store = store(std::slice::from_ref(&url), &[]);

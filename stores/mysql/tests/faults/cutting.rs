@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Places to cut of so many bytes: the first ones, the last ones, and some between.
 fn places(bytes: u64, short: u64) -> Vec<u64> {
     let count = if std::env::var_os("KEEPFAST_LONG").is_some() { 150 } else { short };
-    let mut all: Vec<u64> = (0..count).map(|n| bytes * n / count + n % 7).chain([bytes.saturating_sub(1)]).collect();
+    let mut all: Vec<u64> =
+        (0..count).map(|n| bytes * n / count + n % 7).chain([bytes.saturating_sub(1)]).collect();
     all.retain(|place| *place < bytes);
     all
 }
@@ -126,7 +127,12 @@ async fn restored(
     brought(load.as_ref(), shop, source, expected).await
 }
 
-async fn brought(load: &dyn Load, shop: &Shop, source: &dyn OpenCut, expected: Digest) -> Result<(), StoreError> {
+async fn brought(
+    load: &dyn Load,
+    shop: &Shop,
+    source: &dyn OpenCut,
+    expected: Digest,
+) -> Result<(), StoreError> {
     fill(load, source, &[(&shop.new, &shop.orders)], 2).await?;
     let cut = load.open_cut().await?;
     let hasher = RowHasher::new(&cut.table(&shop.orders).await?.schema);
@@ -204,7 +210,9 @@ async fn a_restore_whose_connection_is_cut_at_any_byte_is_brought_to_its_end_by_
             }
         }
         assert!(cuts > 12 && failed > cuts / 3, "{kind}: {cuts} cuts, {failed} failures");
-        println!("{kind}: {cuts} cuts of {all:?} bytes, {failed} failures, {done} of them after all was visible");
+        println!(
+            "{kind}: {cuts} cuts of {all:?} bytes, {failed} failures, {done} of them after all was visible"
+        );
         source.release().await.unwrap();
     }
 }

@@ -209,7 +209,9 @@ async fn partitioned_tables_are_read_by_accounts_that_can_tell_whether_a_partiti
             url,
             &[
                 &format!("CREATE DATABASE {database}"),
-                &format!("CREATE TABLE {database}.p (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 2"),
+                &format!(
+                    "CREATE TABLE {database}.p (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 2"
+                ),
                 &format!("CREATE USER {database} IDENTIFIED BY 'x'"),
                 &format!("GRANT RELOAD, REPLICATION CLIENT ON *.* TO {database}"),
                 &format!("GRANT SELECT ON {database}.* TO {database}"),

@@ -26,8 +26,7 @@ async fn the_oldest_mysql_is_read_restored_and_followed() {
     run(url, &[&format!("UPDATE `{database}`.`every` SET q = 'other' WHERE id = 1")]).await;
     run(url, &[&format!("INSERT INTO `{database}`.`every` (id) VALUES (5)")]).await;
     let second = store.open_cut(table, &CutOptions::default()).await.unwrap();
-    let changes: Vec<_> =
-        second.changes(&from, &since.positions).await.unwrap().try_collect().await.unwrap();
+    let changes: Vec<_> = second.changes(&from, &since.positions).await.unwrap().try_collect().await.unwrap();
     assert_eq!(changes.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
     second.release().await.unwrap();
     assert_eq!(strays(&urls[..1], &database).await, [""; 0]);
