@@ -237,7 +237,13 @@ impl MySql {
 
     /// Its URL, with user and password.
     pub fn url(&self) -> String {
-        format!("mysql://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port)
+        match self.kind {
+            // Its TLS has no key exchange that is still trusted.
+            Kind::MySql80 => {
+                format!("mysql://{ADMIN}:{}@localhost?socket={}", self.password, self.socket.display())
+            }
+            _ => format!("mysql://{ADMIN}:{}@127.0.0.1:{}", self.password, self.port),
+        }
     }
 
     /// Which server it is.

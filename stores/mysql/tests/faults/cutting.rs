@@ -100,7 +100,7 @@ async fn a_backup_whose_connection_is_cut_at_any_byte_ends_with_an_error_or_whol
             }
         }
         assert!(cuts > 12 && failed > cuts / 3, "{kind}: {cuts} cuts, {failed} failures");
-        println!("{kind}: {cuts} cuts of {all:?} bytes, {failed} failures");
+        eprintln!("{kind}: {cuts} cuts of {all:?} bytes, {failed} failures");
     }
 }
 
@@ -210,7 +210,7 @@ async fn a_restore_whose_connection_is_cut_at_any_byte_is_brought_to_its_end_by_
             }
         }
         assert!(cuts > 12 && failed > cuts / 3, "{kind}: {cuts} cuts, {failed} failures");
-        println!(
+        eprintln!(
             "{kind}: {cuts} cuts of {all:?} bytes, {failed} failures, {done} of them after all was visible"
         );
         source.release().await.unwrap();

@@ -76,16 +76,24 @@ async fn with_certificate(kind: &str, url: &str, folder: &Path, name: &str) -> (
         let url = server.url();
         return (Some(server), url);
     }
+    let authority = folder.join("authority.pem").display().to_string();
+    set(url, &[authority, path("pem"), path("key")]).await;
+    (None, url.to_owned())
+}
+
+/// Gives a MySQL server an authority, a certificate and a key.
+async fn set(url: &str, files: &[String; 3]) {
+    let [ca, cert, key] = files;
     run(
         url,
         &[
-            &format!("SET GLOBAL ssl_cert = '{}'", path("pem")),
-            &format!("SET GLOBAL ssl_key = '{}'", path("key")),
+            &format!("SET GLOBAL ssl_ca = '{ca}'"),
+            &format!("SET GLOBAL ssl_cert = '{cert}'"),
+            &format!("SET GLOBAL ssl_key = '{key}'"),
             "ALTER INSTANCE RELOAD TLS",
         ],
     )
     .await;
-    (None, url.to_owned())
 }
 
 #[tokio::test]
@@ -98,14 +106,16 @@ async fn a_certificate_counts_if_a_named_authority_gave_it_to_this_host() {
     let ca = |name: &str| format!("?ca={}", folder.path().join(format!("{name}.pem")).display());
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
-        let before = testing_values(&urls[0]).await;
+        let before = files_of(&urls[0]).await;
         for name in ["here", "elsewhere"] {
             let (_server, url) = with_certificate(kind, &urls[0], folder.path(), name).await;
             // Over the loopback address nobody's certificate is asked for, and TLS is used.
             entered(&url).await.unwrap();
-            let session = "SELECT variable_value FROM T.session_status WHERE variable_name = 'Ssl_cipher'";
             let schema = if kind == MARIADB_URLS { "information_schema" } else { "performance_schema" };
-            let cipher = value(&url, &session.replace('T', schema)).await.unwrap();
+            let cipher = format!(
+                "SELECT variable_value FROM {schema}.session_status WHERE variable_name = 'Ssl_cipher'"
+            );
+            let cipher = value(&url, &cipher).await.unwrap();
             assert!(!cipher.is_empty(), "{kind}: no TLS");
             let named = entered(&format!("{url}{}", ca("authority"))).await;
             match name {
@@ -122,29 +132,22 @@ async fn a_certificate_counts_if_a_named_authority_gave_it_to_this_host() {
             let (_, why) = entered(&format!("{url}{}", ca("nobody"))).await.unwrap_err();
             assert!(why.contains("nobody.pem"), "{why}");
         }
-        if let Some([cert, key]) = before {
-            run(
-                &urls[0],
-                &[
-                    &format!("SET GLOBAL ssl_cert = '{cert}'"),
-                    &format!("SET GLOBAL ssl_key = '{key}'"),
-                    "ALTER INSTANCE RELOAD TLS",
-                ],
-            )
-            .await;
+        if let (Some(before), true) = (before, kind != MARIADB_URLS) {
+            set(&urls[0], &before).await;
         }
     }
 }
 
-/// The certificate and the key that a server has; none where it has none.
-async fn testing_values(url: &str) -> Option<[String; 2]> {
-    Some([value(url, "SELECT @@ssl_cert").await?, value(url, "SELECT @@ssl_key").await?])
+/// Authority, certificate and key that a server has; none where it has none.
+async fn files_of(url: &str) -> Option<[String; 3]> {
+    let of = async |name: &str| value(url, &format!("SELECT @@{name}")).await;
+    Some([of("ssl_ca").await?, of("ssl_cert").await?, of("ssl_key").await?])
 }
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_an_authority_is_named() {
     let Some(urls) = servers(MARIADB_URLS) else { return };
-    if testing_values(&urls[0]).await.is_some_and(|[cert, _]| !cert.is_empty()) {
+    if files_of(&urls[0]).await.is_some_and(|[_, cert, _]| !cert.is_empty()) {
         eprintln!("SKIPPED: the MariaDB server has TLS");
         return;
     }

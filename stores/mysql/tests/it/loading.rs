@@ -85,7 +85,9 @@ async fn a_replaced_table_is_kept_and_comes_back_by_undo_and_an_abandoned_load_l
         let undone = named(&database, "t__undone_7_1");
         assert_eq!(value(url, &sql(&texts.replace("D.t", "D.t__undone_7_1"))).await.unwrap(), "a,b");
         assert_eq!(store.list_tables(Some(&database)).await.unwrap(), [table.clone(), undone.clone()]);
-        // A load that nobody holds is swept; one that is held is not.
+        // A load that nobody holds is swept; one that is held is not. The cut's table was renamed: another cut.
+        cut.release().await.unwrap();
+        let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
         let held = loaded(&store, cut.as_ref(), &table, &table, LoadMode::Replace).await.unwrap();
         assert!(store.sweep().await.unwrap().iter().all(|name| !name.starts_with(&database)));
         drop(held);
