@@ -13,7 +13,9 @@ mod decode;
 mod definition;
 mod encode;
 mod error;
+mod hook;
 mod load;
+mod lockless;
 mod names;
 mod plan;
 mod polite;
@@ -32,4 +34,4 @@ mod types;
 mod wire;
 
 pub use polite::Limits;
-pub use store::{MySqlStore, Options, ShardedTable, Transactions};
+pub use store::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};

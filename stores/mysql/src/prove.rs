@@ -352,7 +352,7 @@ fn compare(found: &Found, scanned: Digest, what: &str) -> Result<()> {
 }
 
 /// The server's count of all rows.
-async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
+pub(crate) async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
     let mut rows = 0;
     for shard in &logical.shards {
         let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));

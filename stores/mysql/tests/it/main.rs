@@ -2,6 +2,7 @@
 
 mod binlog;
 mod common;
+mod conserved;
 mod foreign_keys;
 mod loading;
 mod polite;
