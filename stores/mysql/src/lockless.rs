@@ -7,7 +7,8 @@
 //!
 //! - MariaDB begins a consistent snapshot between commits, and says where in the log that is.
 //! - MySQL begins a new file of its log only when all that stands in the older ones is committed: the place is where such a file begins.
-//! - Neither holds for `XA COMMIT`. Branches that are listed behind the place and were decided before it are waited for.
+//! - Neither holds for `XA COMMIT`. Branches that are listed as in doubt behind the place are waited for; of one that goes on for longer
+//!   the log must have the decision later on, or the cut is given up.
 
 use crate::barrier;
 use crate::binlog::changes::{self, LogRead, ServerLog, Unlocked};
@@ -33,8 +34,8 @@ use tokio::sync::OnceCell;
 
 /// Attempts to begin the snapshot that counts between two decisions of XA branches.
 const ATTEMPTS: u32 = 20;
-/// How long a decision of an XA branch may take.
-const DECIDED: Duration = Duration::from_secs(10);
+/// How long branches that are in doubt are waited for before the snapshots begin.
+const DECIDED: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 const OPEN: &str = "begin snapshots without a lock";
 
@@ -86,8 +87,6 @@ pub(crate) async fn open(
         let server = &shared.servers[*at];
         let fail = |e| failed(OPEN, &server.address, e);
         let mut control = server.connect().await?;
-        let (before, _) =
-            server::position(&mut control).await.map_err(fail)?.ok_or_else(|| no_log(server))?;
         let version = control.rows("SELECT VERSION()").await.map_err(fail)?;
         let version = version.first().and_then(|row| row.first()?.as_deref());
         let mariadb = version.is_some_and(|v| String::from_utf8_lossy(v).contains("MariaDB"));
@@ -108,7 +107,7 @@ pub(crate) async fn open(
                 server.address
             )));
         }
-        let listed = decided(server, &mut control, (&before, &start)).await?;
+        let listed = decided(server, &mut control).await?;
         let mut sessions = barrier::sessions(shared, server).await?;
         let begun = async {
             barrier::begin(&mut sessions).await?;
@@ -130,39 +129,18 @@ pub(crate) async fn open(
     Ok((Lockless { from, unlocked, counting, moment: OnceCell::new() }, all))
 }
 
-/// Waits until the engine has what the log has decided before a place; says which branches were in doubt behind it.
-async fn decided(
-    server: &Server,
-    control: &mut Connection,
-    (before, start): (&Place, &Place),
-) -> Result<HashSet<Xid>> {
+/// Waits until branches that are listed as in doubt are decided, and so for those that the log has decided and the engine has not; says
+/// which go on for long. Some of them may be in no log, because they only read.
+async fn decided(server: &Server, control: &mut Connection) -> Result<HashSet<Xid>> {
     let fail = |e| failed(OPEN, &server.address, e);
-    let listed: HashSet<Xid> = server::in_doubt(control).await.map_err(fail)?.into_iter().collect();
-    if listed.is_empty() {
-        return Ok(listed);
-    }
-    let steps = steps(server, before, start).await?;
-    let under_way: HashSet<&Xid> = steps
-        .iter()
-        .filter(|order| order.step != Step::Prepared && listed.contains(&order.xid))
-        .map(|order| &order.xid)
-        .collect();
+    let mut listed: HashSet<Xid> = server::in_doubt(control).await.map_err(fail)?.into_iter().collect();
     let started = Instant::now();
-    loop {
-        let now = server::in_doubt(control).await.map_err(fail)?;
-        if !now.iter().any(|xid| under_way.contains(xid)) {
-            break;
-        }
-        if started.elapsed() > DECIDED {
-            return Err(StoreError::Unavailable {
-                what: OPEN.into(),
-                object: server.address.to_string(),
-                source: "an XA branch is being decided for long".into(),
-            });
-        }
+    while !listed.is_empty() && started.elapsed() < DECIDED {
         tokio::time::sleep(PAUSE).await;
+        let now: HashSet<Xid> = server::in_doubt(control).await.map_err(fail)?.into_iter().collect();
+        listed.retain(|xid| now.contains(xid));
     }
-    Ok(listed.iter().filter(|xid| !under_way.contains(xid)).cloned().collect())
+    Ok(listed)
 }
 
 /// What was decided of XA branches between two places.

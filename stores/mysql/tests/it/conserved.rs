@@ -12,7 +12,7 @@ use keepfast_model::cut::Exactness;
 use keepfast_mysql::testing::Session;
 use keepfast_mysql::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};
 use keepfast_store::conformance::{RowSet, read_table};
-use keepfast_store::{CutOptions, OpenCut, ProofRequest, Store, StoreError};
+use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, StoreError};
 use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -216,8 +216,14 @@ async fn series(urls: &[String], (store, prefix): &(MySqlStore, String), how: Co
 }
 
 async fn scan(cut: &dyn OpenCut, table: &TableName) -> RowSet {
-    let (batches, _) = read(cut, table, 2).await;
-    RowSet::of(&cut.table(table).await.unwrap().schema, &batches).unwrap()
+    let mut rows = RowSet::new(&cut.table(table).await.unwrap().schema);
+    for partition in cut.plan(table, &PlanOptions::default()).await.unwrap() {
+        let stream = cut.scan(&partition, &ScanOptions::default()).await.unwrap();
+        for batch in stream.try_collect::<Vec<_>>().await.unwrap() {
+            rows.add(&partition.shard, &batch).unwrap();
+        }
+    }
+    rows
 }
 
 async fn closed(cut: &dyn OpenCut, mut rows: RowSet, table: &TableName) -> RowSet {
