@@ -13,11 +13,11 @@
 use crate::barrier;
 use crate::binlog::changes::{self, LogRead, ServerLog, Unlocked};
 use crate::binlog::closing::{self, Closed, End, no_log, place};
-use crate::binlog::dump::Place;
+use crate::binlog::dump::{FIRST, Place};
 use crate::binlog::event::Xid;
 use crate::binlog::walk::{Ledger, Order, Step, Targets, Walk, Wanted};
 use crate::binlog::{Fault, marker, server};
-use crate::connection::Connection;
+use crate::connection::{Connection, TextRow};
 use crate::error::failed;
 use crate::pool::Pool;
 use crate::prove::count;
@@ -26,7 +26,7 @@ use crate::wire::WireError;
 use jiff::Timestamp;
 use keepfast_model::cut::Exactness;
 use keepfast_model::{Cut, ShardPosition, SourceProof, TableName};
-use keepfast_store::{Result, StoreError};
+use keepfast_store::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -87,14 +87,10 @@ pub(crate) async fn open(
         let server = &shared.servers[*at];
         let fail = |e| failed(OPEN, &server.address, e);
         let mut control = server.connect().await?;
-        let version = control.rows("SELECT VERSION()").await.map_err(fail)?;
-        let version = version.first().and_then(|row| row.first()?.as_deref());
-        let mariadb = version.is_some_and(|v| String::from_utf8_lossy(v).contains("MariaDB"));
-        if !mariadb {
-            control.run("FLUSH BINARY LOGS").await.map_err(fail)?;
-        }
-        let (start, filtered) =
+        let (_, filtered) =
             server::position(&mut control).await.map_err(fail)?.ok_or_else(|| no_log(server))?;
+        let (start, mariadb) = committed(server, &mut control).await?;
+        control.run("ROLLBACK").await.map_err(fail)?;
         let settings = server::settings(&mut control).await.map_err(fail)?;
         let refusal = server::refusal(&mut control, &settings, filtered).await.map_err(fail)?;
         if let Some(Fault::Gone(why) | Fault::Altered(why)) = refusal {
@@ -127,6 +123,30 @@ pub(crate) async fn open(
         all.push((*at, sessions));
     }
     Ok((Lockless { from, unlocked, counting, moment: OnceCell::new() }, all))
+}
+
+/// A place in the log before which the engine has all that the log has, but for XA branches; and whether the server is MariaDB. There,
+/// the session has a snapshot of that place.
+pub(crate) async fn committed(server: &Server, control: &mut Connection) -> Result<(Place, bool)> {
+    let fail = |e| failed(OPEN, &server.address, e);
+    let version = control.rows("SELECT VERSION()").await.map_err(fail)?;
+    let version = version.first().and_then(|row| row.first()?.as_deref());
+    if version.is_some_and(|v| String::from_utf8_lossy(v).contains("MariaDB")) {
+        barrier::begin(std::slice::from_mut(control)).await.map_err(fail)?;
+        let said = control.rows(SNAPSHOT).await.map_err(fail)?;
+        return Ok((said_place(&said).ok_or_else(|| no_log(server))?, true));
+    }
+    control.run("FLUSH BINARY LOGS").await.map_err(fail)?;
+    let (place, _) = server::position(control).await.map_err(fail)?.ok_or_else(|| no_log(server))?;
+    Ok((Place { offset: FIRST, ..place }, false))
+}
+
+/// Where MariaDB says that the session's snapshot is.
+const SNAPSHOT: &str = "SHOW STATUS LIKE 'binlog_snapshot_%'";
+
+fn said_place(said: &[TextRow]) -> Option<Place> {
+    let word = |row: usize| Some(String::from_utf8_lossy(said.get(row)?.get(1)?.as_deref()?).into_owned());
+    Some(Place { file: word(0)?, offset: word(1)?.parse().ok()? })
 }
 
 /// Waits until branches that are listed as in doubt are decided, and so for those that the log has decided and the engine has not; says
@@ -168,20 +188,12 @@ async fn counted(
         let begun = async {
             session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
             barrier::begin(std::slice::from_mut(&mut session)).await?;
-            let said = session.rows("SHOW STATUS LIKE 'binlog_snapshot_%'").await?;
+            let said = session.rows(SNAPSHOT).await?;
             let listed = server::in_doubt(control).await?;
             Ok::<_, WireError>((said, listed))
         };
         let (said, listed) = begun.await.map_err(fail)?;
-        let word = |row: usize| {
-            let value = said.get(row).and_then(|row| row.get(1)?.as_deref());
-            value.map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
-        };
-        let Ok(offset) = word(1).parse() else { return Ok(None) };
-        let place = Place { file: word(0), offset };
-        if !place.has_reached(start) {
-            return Ok(None);
-        }
+        let Some(place) = said_place(&said).filter(|place| place.has_reached(start)) else { return Ok(None) };
         // The log has their decision, and the snapshot may not.
         let steps = steps(server, start, &place).await?;
         let between = |order: &Order| order.step == Step::Committed && listed.contains(&order.xid);

@@ -51,17 +51,19 @@ pub(crate) async fn before(shared: &Shared, marker: &Marker, servers: &[usize]) 
     for at in servers {
         connections.push((*at, shared.servers[*at].connect().await?));
     }
-    before.near = places(shared, &mut connections).await?;
     match marker {
         Marker::Column(_) => {
+            before.near = places(shared, &mut connections).await?;
             tokio::time::sleep(APART).await;
             before.edge = places(shared, &mut connections).await?;
             tokio::time::sleep(APART).await;
         }
         Marker::Intents { database, table } => {
-            before.edge = before.near.clone();
             for (at, connection) in &mut connections {
                 let address = &shared.servers[*at].address;
+                // What the log has before it can be read in the table.
+                let (near, _) = crate::lockless::committed(&shared.servers[*at], connection).await?;
+                before.near.insert(*at, near);
                 let sql = format!(
                     "SELECT {id}, CAST({servers} AS UNSIGNED) FROM {} WHERE {id} IS NOT NULL AND {servers} IS NOT NULL LIMIT {}",
                     full(database, table),
