@@ -285,7 +285,8 @@ pub fn dump_tools(cache: &Path) -> Result<Debian, Missing> {
 /// # Errors
 /// [`Missing`] says why there is none.
 pub fn client(cache: &Path) -> Result<Command, Missing> {
-    Ok(Kind::MariaDb.unpack(&full(cache)?)?.command("usr/bin/mariadb"))
+    let debian = Kind::MariaDb.unpack(&full(cache)?)?;
+    Ok(debian.command(&debian.path("usr/bin/mariadb")))
 }
 
 /// Copies a folder with everything in it.

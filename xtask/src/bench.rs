@@ -50,7 +50,7 @@ pub fn mysql(workspace: &Workspace, options: &[&str]) -> ExitCode {
     script.env(MARIADB_URLS, servers.each_ref().map(MySql::url).join(" "));
     script.env("SERVER_PROCESSES", servers.each_ref().map(|server| server.id().to_string()).join(" "));
     for name in TOOLS {
-        let command = tools.command(&format!("usr/bin/{name}"));
+        let command = tools.command(&tools.path(&format!("usr/bin/{name}")));
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let words: Vec<&OsStr> = words.collect();
         script.env(format!("TOOL_{}", name.replace('-', "_")), words.join(OsStr::new("\n")));

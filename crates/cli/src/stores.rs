@@ -8,9 +8,7 @@ use keepfast_columnar::{ColumnarStore, Options};
 use keepfast_config::{Config, ConfigError, SCHEMES, StoreConfig, is_store_url, scheme};
 use keepfast_engine::{EngineError, StoreResolver, StoreSpec};
 use keepfast_keys::Credentials;
-use keepfast_mysql::{
-    Limits as MySqlLimits, MySqlStore, Options as MySqlOptions, ShardedTable, Transactions,
-};
+use keepfast_mysql::{Limits as MySqlLimits, Lock, MySqlStore, Options as MySqlOptions, Pause, ShardedTable};
 use keepfast_objects::open_target;
 use keepfast_store::Store;
 use keepfast_vault::VaultError;
@@ -106,28 +104,35 @@ impl Stores {
                         })?;
                         options.sharding_sphere = Some(text);
                     }
-                    options.transactions = match store.transactions.as_deref() {
-                        None => Transactions::Unknown,
-                        Some("xa") => Transactions::Xa,
+                    let wrong =
+                        |reason: String| EngineError::Usage { what: format!("store '{name}'"), reason };
+                    if let Some(transactions) = &store.transactions {
+                        options.transactions = transactions.parse().map_err(wrong)?;
+                    }
+                    options.lock = match store.lock.as_deref() {
+                        None | Some("barrier") => Lock::Barrier,
+                        Some("none") => Lock::None,
                         Some(other) => {
-                            return Err(EngineError::Usage {
-                                what: format!("store '{name}'"),
-                                reason: format!("transactions is 'xa' or not set, and here it is '{other}'"),
-                            });
+                            let reason = format!("lock is 'barrier' or 'none', and here it is '{other}'");
+                            return Err(wrong(reason));
                         }
                     };
                     options.accounts = match store.definitions.as_slice() {
                         [] => false,
                         [one] if one == "users" => true,
                         other => {
-                            return Err(EngineError::Usage {
-                                what: format!("store '{name}'"),
-                                reason: format!(
-                                    "definitions is [\"users\"] or not set, and here it is {other:?}"
-                                ),
-                            });
+                            let reason =
+                                format!("definitions is [\"users\"] or not set, and here it is {other:?}");
+                            return Err(wrong(reason));
                         }
                     };
+                    if !store.pause.is_empty() || !store.resume.is_empty() {
+                        options.pause = Some(Pause {
+                            pause: store.pause.clone(),
+                            resume: store.resume.clone(),
+                            limit: Duration::from_secs(store.pause_seconds.unwrap_or(10)),
+                        });
+                    }
                     options.exclude = store.exclude.clone();
                     options.replicas = store.replica_url.iter().flat_map(|u| u.all().to_vec()).collect();
                     options.rows_per_second = store.rows_per_second;

@@ -58,9 +58,21 @@ pub struct StoreConfig {
     /// Reading pauses while a server's replication lags by more seconds than these.
     #[serde(default)]
     pub replica_lag: Option<u64>,
-    /// How applications write on several of its servers at once: `xa`.
+    /// How applications write on several of its servers at once: `xa`, `marker:COLUMN` or `intents:DATABASE.TABLE`.
     #[serde(default)]
     pub transactions: Option<String>,
+    /// How its servers are read at one moment: `barrier` or `none`.
+    #[serde(default)]
+    pub lock: Option<String>,
+    /// The program that makes applications pause, with its arguments.
+    #[serde(default)]
+    pub pause: Vec<String>,
+    /// The program that ends the pause, with its arguments.
+    #[serde(default)]
+    pub resume: Vec<String>,
+    /// Seconds that a pause may take.
+    #[serde(default)]
+    pub pause_seconds: Option<u64>,
     /// A ShardingSphere configuration file whose sharded tables are declared too.
     #[serde(default)]
     pub sharding_sphere: Option<PathBuf>,
@@ -89,6 +101,10 @@ impl fmt::Debug for StoreConfig {
             .field("threads_running", &self.threads_running)
             .field("replica_lag", &self.replica_lag)
             .field("transactions", &self.transactions)
+            .field("lock", &self.lock)
+            .field("pause", &self.pause.first())
+            .field("resume", &self.resume.first())
+            .field("pause_seconds", &self.pause_seconds)
             .field("sharding_sphere", &self.sharding_sphere)
             .field("exclude", &self.exclude)
             .field("definitions", &self.definitions)

@@ -128,7 +128,7 @@ pub(crate) async fn private(shared: &Shared, server: &Endpoint) -> Result<Vec<Co
 }
 
 /// Connects sessions whose snapshots are still to begin.
-async fn sessions(shared: &Shared, server: &Endpoint) -> Result<Vec<Connection>> {
+pub(crate) async fn sessions(shared: &Shared, server: &Endpoint) -> Result<Vec<Connection>> {
     let mut sessions = vec![];
     for _ in 0..shared.sessions {
         let mut session = server.connect().await?;
@@ -141,13 +141,13 @@ async fn sessions(shared: &Shared, server: &Endpoint) -> Result<Vec<Connection>>
     Ok(sessions)
 }
 
-async fn begin(sessions: &mut [Connection]) -> Result<(), WireError> {
+pub(crate) async fn begin(sessions: &mut [Connection]) -> Result<(), WireError> {
     let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
     try_join_all(sessions.iter_mut().map(|session| session.run(begin))).await?;
     Ok(())
 }
 
-async fn marked(sessions: &mut [Connection]) -> Result<(), WireError> {
+pub(crate) async fn marked(sessions: &mut [Connection]) -> Result<(), WireError> {
     try_join_all(sessions.iter_mut().map(|session| session.run(pool::MARK))).await?;
     Ok(())
 }

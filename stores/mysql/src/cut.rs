@@ -10,18 +10,19 @@ use crate::binlog::changes::{self, LogRead, ServerLog};
 use crate::binlog::closing::{self, Closed};
 use crate::binlog::sink::Kept;
 use crate::binlog::walk::Ledger;
-use crate::binlog::{Fault, server};
+use crate::binlog::{Fault, marker};
 use crate::catalog::PhysicalTable;
 use crate::decode::{Decoder, needs_exact};
 use crate::definitions;
 use crate::error::failed;
 use crate::identity::{Witness, failed_at};
+use crate::lockless::{Lockless, Moment};
 use crate::names::{full, quoted};
 use crate::plan::{Piece, pieces};
 use crate::polite::Watch;
 use crate::pool::Pool;
 use crate::prove::{Samples, prove};
-use crate::store::{Logical, Shared, Transactions};
+use crate::store::{Lock, Logical, Marker, Shared, Transactions};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, try_unfold};
@@ -54,6 +55,9 @@ pub(crate) struct MySqlCut {
     witnesses: Vec<Option<Arc<Witness>>>,
     logs: Vec<ServerLog>,
     closed: Closed,
+    /// Where it was opened without a lock, what its moment is found by.
+    lockless: Option<Lockless>,
+    allow_fuzzy: bool,
     /// What was read of the logs, by the positions from which it was asked for.
     read: Mutex<Vec<(Vec<ShardPosition>, Arc<LogRead>)>>,
 }
@@ -79,10 +83,11 @@ impl MySqlCut {
         definitions::attach(&shared, &mut connections, &mut resolved).await?;
         let servers = resolved.values().flat_map(|l| l.shards.iter().map(|s| s.server));
         let several = servers.collect::<BTreeSet<_>>().len() > 1;
-        if several && !options.allow_fuzzy && shared.transactions == Transactions::Unknown {
+        if several && !options.allow_fuzzy && !shared.whole() {
             return Err(StoreError::Unsupported {
                 store: shared.to_string(),
-                what: "give an exact cut over several servers, unless every transaction on several of them is an XA transaction;                        `transactions = \"xa\"` says so"
+                what: "give an exact cut over several servers, unless every transaction on several of them is an XA transaction or carries an id, or the \
+                       application pauses; `transactions = \"xa\"`, `\"marker:COLUMN\"`, `\"intents:DATABASE.TABLE\"` and `pause` say so"
                     .into(),
             });
         }
@@ -94,6 +99,10 @@ impl MySqlCut {
                 true => None,
                 false => Some(Arc::new(Witness::begin(&shared.servers[at], connection, &here).await?)),
             });
+        }
+        if shared.lock == Lock::None {
+            let unlocked = Self::unlocked(shared, resolved, options.allow_fuzzy).await?;
+            return Ok(Self { witnesses, ..unlocked });
         }
         let cut = Self { witnesses, ..Self::hold(shared, resolved).await? };
         if let (false, Exactness::Bounded { .. }) = (options.allow_fuzzy, cut.cut.exactness) {
@@ -110,30 +119,38 @@ impl MySqlCut {
     async fn hold(shared: Arc<Shared>, tables: BTreeMap<TableName, Logical>) -> Result<Self> {
         let used: BTreeSet<usize> = tables.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
         let used: Vec<usize> = used.into_iter().collect();
+        let several = used.len() > 1;
+        let marks = match &shared.transactions {
+            Transactions::Marked(marker) if several => {
+                Some((marker.clone(), marker::before(&shared, marker, &used).await?))
+            }
+            _ => None,
+        };
         let at = Timestamp::now() - shared.behind;
-        let held = crate::barrier::hold(&shared, &used).await?;
-        let several = held.servers.len() > 1;
-        let closed = if several { Self::close(&shared, &held, &tables).await? } else { Closed::default() };
+        let held = crate::hook::paused(shared.pause.as_ref(), crate::barrier::hold(&shared, &used)).await?;
+        let closed = match several {
+            true => Self::close(&shared, &held, &tables, marks).await?,
+            false => Closed::default(),
+        };
         let Held { servers, barrier } = held;
         // Replicas are each behind by another time.
         let apart = barrier + shared.behind;
-        let whole =
-            shared.transactions == Transactions::Xa && closed.torn.is_none() && shared.behind.is_zero();
+        let whole = shared.whole() && closed.torn.is_none() && shared.behind.is_zero();
         let exactness = match servers.len() {
             0 | 1 => Exactness::Exact,
             _ if whole => Exactness::Exact,
             _ => Exactness::Bounded { ms: u64::try_from(apart.as_millis()).unwrap_or(u64::MAX).max(1) },
         };
         if let Some(why) = &closed.torn {
-            tracing::warn!(why, "XA transactions may be torn at this cut");
+            tracing::warn!(why, "transactions on several servers may be torn at this cut");
         }
         let mut pools: Vec<Arc<Pool>> = shared.servers.iter().map(|_| Arc::default()).collect();
         let mut watches: Vec<Option<Arc<Watch>>> = shared.servers.iter().map(|_| None).collect();
         let mut logs = vec![];
         for AtServer { server, sessions, position, filtered, .. } in servers {
             if let Some(place) = position {
-                let branches = closed.branches.get(&server);
-                logs.push(ServerLog::record(&shared, server, (place, filtered), &tables, branches).await?);
+                let of = (closed.branches.get(&server), closed.groups.get(&server));
+                logs.push(ServerLog::record(&shared, server, (place, filtered), &tables, of).await?);
             }
             let at = &shared.servers[server];
             pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
@@ -144,9 +161,104 @@ impl MySqlCut {
         let cut = Cut { at, exactness, positions };
         let closing = tables.keys().zip(&closed.tables).filter(|(_, kept)| !kept.is_empty());
         let samples = Samples::new(at.as_second() as usize, closing.map(|(name, _)| name.clone()).collect());
-        let witnesses = vec![];
-        let read = Mutex::default();
-        Ok(Self { shared, cut, tables, pools, samples, watches, witnesses, logs, closed, read })
+        Ok(Self {
+            shared,
+            cut,
+            tables,
+            pools,
+            samples,
+            watches,
+            witnesses: vec![],
+            logs,
+            closed,
+            lockless: None,
+            allow_fuzzy: true,
+            read: Mutex::default(),
+        })
+    }
+
+    /// Begins snapshots of these tables without a lock.
+    async fn unlocked(
+        shared: Arc<Shared>,
+        tables: BTreeMap<TableName, Logical>,
+        allow_fuzzy: bool,
+    ) -> Result<Self> {
+        let used: BTreeSet<usize> = tables.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
+        let used: Vec<usize> = used.into_iter().collect();
+        let (lockless, opened) = crate::lockless::open(&shared, &used, &tables).await?;
+        let mut pools: Vec<Arc<Pool>> = shared.servers.iter().map(|_| Arc::default()).collect();
+        let mut watches: Vec<Option<Arc<Watch>>> = shared.servers.iter().map(|_| None).collect();
+        for (server, sessions) in opened {
+            let at = &shared.servers[server];
+            pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
+            watches[server] = Watch::start(at, shared.limits, pools[server].clone()).await?;
+        }
+        Ok(Self {
+            shared,
+            cut: Cut { at: Timestamp::now(), exactness: Exactness::Exact, positions: vec![] },
+            tables,
+            pools,
+            samples: Samples::new(0, BTreeSet::new()),
+            watches,
+            witnesses: vec![],
+            logs: vec![],
+            closed: Closed::default(),
+            lockless: Some(lockless),
+            allow_fuzzy,
+            read: Mutex::default(),
+        })
+    }
+
+    /// The moment of a cut that was opened without a lock; none of another one.
+    async fn moment(&self) -> Result<Option<&Moment>> {
+        let Some(lockless) = &self.lockless else { return Ok(None) };
+        let moment = lockless.moment(&self.shared, &self.tables).await?;
+        if let (false, Exactness::Bounded { .. }) = (self.allow_fuzzy, moment.cut.exactness) {
+            let why = moment.closed.torn.as_deref().unwrap_or("transactions may be torn");
+            return Err(self.shared.unsupported(format!("give an exact cut: {why}")));
+        }
+        Ok(Some(moment))
+    }
+
+    /// The server's word on a table.
+    async fn proof(
+        &self,
+        table: &TableName,
+        logical: &Logical,
+        request: &ProofRequest,
+    ) -> Result<Option<SourceProof>> {
+        if let (Some(moment), Some(lockless)) = (self.moment().await?, &self.lockless) {
+            let closed = &moment.closed;
+            let more = self.rolled(table, closed).map_or(0, |kept| kept.grown(&closed.excluded));
+            return lockless.prove(&self.shared, moment, (table, logical), more).await;
+        }
+        let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        if let Some(kept) = self.closing(table) {
+            proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
+            proof.method += "; the rows of transactions that the cut is closed over are counted with them";
+        }
+        Ok(Some(proof))
+    }
+
+    /// What a log has of a table, and what the cut was closed over.
+    fn of_log(
+        &self,
+        table: &TableName,
+        log: &LogRead,
+        from: &[ShardPosition],
+        closed: Option<(&Kept, Arc<HashSet<u64>>)>,
+    ) -> Result<BatchStream> {
+        let kept = match log.tables.get(table) {
+            Some(Ok(kept)) => kept,
+            Some(Err(fault)) => return Err(self.fault(table, from, fault)),
+            None => {
+                return Err(StoreError::NoTable { table: table.to_string(), store: self.shared.to_string() });
+            }
+        };
+        let mut all: Vec<_> = kept.iter().map(|kept| kept.read(log.excluded.clone())).collect();
+        // The snapshots lack it, so the places of the cut lack it too.
+        all.extend(closed.map(|(kept, excluded)| kept.read(excluded)));
+        Ok(kept_stream(table.clone(), all.into_iter().flatten()))
     }
 
     /// Snapshots of tables that nobody else writes to, such as what a load made: without a lock, and of no moment.
@@ -171,6 +283,8 @@ impl MySqlCut {
             witnesses: vec![],
             logs: vec![],
             closed,
+            lockless: None,
+            allow_fuzzy: true,
             read: Mutex::default(),
         })
     }
@@ -180,29 +294,39 @@ impl MySqlCut {
         shared: &Arc<Shared>,
         held: &Held,
         tables: &BTreeMap<TableName, Logical>,
+        marks: Option<(Marker, marker::Before)>,
     ) -> Result<Closed> {
+        let ends = closing::ends(held);
+        let mut decided = closing::decide(shared, held).await?;
         let mut targets = BTreeMap::new();
-        // Where nothing is in doubt, nothing is read.
-        let in_doubt = held.servers.iter().any(|at| at.in_doubt.as_ref().is_some_and(|all| !all.is_empty()));
-        for at in held.servers.iter().filter(|_| in_doubt) {
-            let server = &shared.servers[at.server];
-            let mut connection = server.connect().await?;
-            let read = async {
-                let folds = changes::folds(&server::settings(&mut connection).await?);
-                changes::targets(&mut connection, folds, tables, at.server).await
-            };
-            let read = read.await.map_err(|e| failed("read the settings", &server.address, e))?;
-            targets.insert(at.server, read);
+        // Where nothing is to be rolled forward, nothing is read.
+        if !decided.branches.is_empty() || marks.is_some() {
+            for end in &ends {
+                targets.insert(end.server, changes::targets_of(shared, tables, end.server).await?);
+            }
         }
         let sinks = changes::sinks(tables, true);
-        let ledger = Ledger { sinks, seq: changes::CLOSING, branch: 0, excluded: HashSet::new() };
-        closing::close(shared, held, targets, ledger).await
+        let mut ledger = Ledger { sinks, seq: changes::CLOSING, ..Ledger::default() };
+        closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
+        let groups = match &marks {
+            Some((marker, before)) => {
+                let with = (marker, before);
+                marker::close(shared, with, &ends, &mut targets, &mut ledger, &mut decided.torn).await?
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(Closed { groups, ..closing::finish(shared, decided, ledger)? })
+    }
+
+    /// What a moment has of a table behind its places.
+    fn rolled<'a>(&self, table: &TableName, closed: &'a Closed) -> Option<&'a Kept> {
+        let at = self.tables.keys().position(|name| name == table)?;
+        closed.tables.get(at).filter(|kept| !kept.is_empty())
     }
 
     /// What the snapshots lack of a table, with the transactions that do not count.
     fn closing(&self, table: &TableName) -> Option<&Kept> {
-        let at = self.tables.keys().position(|name| name == table)?;
-        self.closed.tables.get(at).filter(|kept| !kept.is_empty())
+        self.rolled(table, &self.closed)
     }
 
     fn fault(&self, table: &TableName, from: &[ShardPosition], fault: &Fault) -> StoreError {
@@ -231,7 +355,8 @@ impl MySqlCut {
 #[async_trait]
 impl OpenCut for MySqlCut {
     fn cut(&self) -> Cut {
-        self.cut.clone()
+        let moment = self.lockless.as_ref().and_then(Lockless::known);
+        moment.map_or_else(|| self.cut.clone(), |moment| moment.cut.clone())
     }
 
     fn token(&self) -> Option<serde_json::Value> {
@@ -323,44 +448,46 @@ impl OpenCut for MySqlCut {
 
     async fn closing_changes(&self, table: &TableName) -> Result<Option<BatchStream>> {
         self.logical(table)?;
+        if let (Some(moment), Some(lockless)) = (self.moment().await?, &self.lockless) {
+            let closed =
+                self.rolled(table, &moment.closed).map(|kept| (kept, moment.closed.excluded.clone()));
+            return self.of_log(table, &moment.changed, &lockless.from(), closed).map(Some);
+        }
         let kept = self.closing(table).map(|kept| kept.read(self.closed.excluded.clone()));
         Ok(kept.map(|batches| kept_stream(table.clone(), batches)))
     }
 
     fn needs_closing(&self) -> bool {
-        self.tables.keys().any(|table| self.closing(table).is_some())
+        self.lockless.is_some() || self.tables.keys().any(|table| self.closing(table).is_some())
     }
 
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
         self.logical(table)?;
+        let (logs, closed) = match self.moment().await? {
+            Some(moment) => (&moment.logs, &moment.closed),
+            None => (&self.logs, &self.closed),
+        };
         let mut read = self.read.lock().await;
         let log = match read.iter().find(|(since, _)| since == from) {
             Some((_, log)) => log.clone(),
             None => {
-                let log = Arc::new(changes::read(&self.shared, &self.tables, &self.logs, from).await?);
+                let none = BTreeMap::new();
+                let log = Arc::new(changes::read(&self.shared, &self.tables, logs, from, &none).await?);
                 read.push((from.to_vec(), log.clone()));
                 log
             }
         };
         drop(read);
-        let kept = match log.tables.get(table) {
-            Some(Ok(kept)) => kept,
-            Some(Err(fault)) => return Err(self.fault(table, from, fault)),
-            None => {
-                return Err(StoreError::NoTable { table: table.to_string(), store: self.shared.to_string() });
-            }
-        };
-        let mut all: Vec<_> = kept.iter().map(|kept| kept.read(log.excluded.clone())).collect();
-        // The snapshots lack it, so the places of the cut lack it too.
-        all.extend(self.closing(table).map(|kept| kept.read(self.closed.excluded.clone())));
-        Ok(kept_stream(table.clone(), all.into_iter().flatten()))
+        let closed = self.rolled(table, closed).map(|kept| (kept, closed.excluded.clone()));
+        self.of_log(table, &log, from, closed)
     }
 
     async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
+        let closed = self.moment().await?.map_or(&self.closed, |moment| &moment.closed);
         let read = self.read.lock().await;
         let Some((_, log)) = read.iter().find(|(since, _)| since == from) else { return Ok(None) };
         let Some(Ok(kept)) = log.tables.get(table) else { return Ok(None) };
-        let closing = self.closing(table).map(|kept| (kept, &self.closed.excluded));
+        let closing = self.rolled(table, closed).map(|kept| (kept, &closed.excluded));
         let all = kept.iter().map(|kept| (kept, &log.excluded)).chain(closing);
         let mut images = Images::default();
         for (kept, but) in all {
@@ -377,22 +504,17 @@ impl OpenCut for MySqlCut {
 
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
-        let proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await;
+        let proof = self.proof(table, logical, request).await;
         for shard in logical.shards.iter().filter(|_| !matches!(proof, Err(StoreError::CutLost { .. }))) {
             if let Some(witness) = self.witness(shard.server) {
                 witness.check(&shard.table, true).await?;
             }
         }
-        let mut proof = proof?;
-        if let Some(kept) = self.closing(table) {
-            proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
-            proof.method += "; the rows of XA branches that the cut is closed over are counted with them";
-        }
-        Ok(Some(proof))
+        proof
     }
-
     async fn release(&self) -> Result<()> {
         self.pools.iter().for_each(|pool| pool.close());
+        self.lockless.iter().for_each(Lockless::release);
         Ok(())
     }
 }

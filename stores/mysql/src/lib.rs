@@ -14,8 +14,10 @@ mod definition;
 mod definitions;
 mod encode;
 mod error;
+mod hook;
 mod identity;
 mod load;
+mod lockless;
 mod names;
 mod plan;
 mod polite;
@@ -35,4 +37,4 @@ mod types;
 mod wire;
 
 pub use polite::Limits;
-pub use store::{MySqlStore, Options, ShardedTable, Transactions};
+pub use store::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};

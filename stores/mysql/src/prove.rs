@@ -352,7 +352,7 @@ fn compare(found: &Found, scanned: Digest, what: &str) -> Result<()> {
 }
 
 /// The server's count of all rows.
-async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
+pub(crate) async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
     let counts = (0..logical.shards.len()).map(|at| async move {
         let shard = &logical.shards[at];
         let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));

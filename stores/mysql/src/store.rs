@@ -55,10 +55,46 @@ pub struct Options {
     pub transactions: Transactions,
     /// Whether accounts and their grants are kept with the backup, and made where they are missing by a restore.
     pub accounts: bool,
+    /// How all servers are read at one moment.
+    pub lock: Lock,
+    /// What is run around the moment.
+    pub pause: Option<Pause>,
+}
+
+/// How servers are read at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lock {
+    /// All servers are locked for some milliseconds, while snapshots of them begin.
+    #[default]
+    Barrier,
+    /// No server is locked: snapshots begin when they do, and the binary logs tell what they lack of one moment at the end of the
+    /// reading. Tables without a key are refused.
+    None,
+}
+
+/// Commands that make applications stop writing, and go on: a cut between them is exact.
+#[derive(Clone)]
+pub struct Pause {
+    /// The program that returns once nothing is written any more, with its arguments.
+    pub pause: Vec<String>,
+    /// The program that ends the pause. It is run whatever happens.
+    pub resume: Vec<String>,
+    /// How long each of them, and what is done between them, may take.
+    pub limit: Duration,
+}
+
+impl fmt::Debug for Pause {
+    /// Without arguments, which may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pause")
+            .field("pause", &self.pause.first())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How applications write on several servers at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Transactions {
     /// Nothing is known: a cut over several servers is `bounded`, though closed over the XA transactions there are.
     #[default]
@@ -66,6 +102,51 @@ pub enum Transactions {
     /// Every transaction on several servers is an XA transaction, with one gtrid for all its branches: a cut that is closed over
     /// them is `exact`.
     Xa,
+    /// Every other transaction on several servers carries an id that is the same on all of them: a cut that is closed over those ids
+    /// is `exact`.
+    Marked(Marker),
+}
+
+/// Where the ids of transactions stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// In a column of the tables. Each transaction on both of two servers sets it to its id in a row on each of them, and commits there
+    /// within a second of the other; nothing else sets it, but to NULL.
+    Column(String),
+    /// In a table that each server has, with columns `id` and `servers`: each transaction adds a row on each of its servers, with its
+    /// id and their number.
+    Intents {
+        /// Its database.
+        database: String,
+        /// Its name.
+        table: String,
+    },
+}
+
+impl std::str::FromStr for Transactions {
+    type Err = String;
+
+    /// `xa`, `marker:COLUMN` or `intents:DATABASE.TABLE`.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "xa" => return Ok(Self::Xa),
+            Some(("marker", column)) if !column.is_empty() => {
+                return Ok(Self::Marked(Marker::Column(column.to_owned())));
+            }
+            Some(("intents", place)) => {
+                if let Some((database, table)) =
+                    place.split_once('.').filter(|(d, t)| !d.is_empty() && !t.is_empty())
+                {
+                    let (database, table) = (database.to_owned(), table.to_owned());
+                    return Ok(Self::Marked(Marker::Intents { database, table }));
+                }
+            }
+            _ => {}
+        }
+        Err(format!(
+            "transactions is 'xa', 'marker:COLUMN' or 'intents:DATABASE.TABLE', and here it is '{text}'"
+        ))
+    }
 }
 
 /// A logical table.
@@ -121,6 +202,8 @@ pub(crate) struct Shared {
     pub transactions: Transactions,
     /// Whether accounts are kept and made.
     pub accounts: bool,
+    pub lock: Lock,
+    pub pause: Option<Pause>,
     /// Tables whose shards are all that a pattern with `*` finds.
     wild: BTreeMap<String, Wild>,
     exclude: Vec<Glob>,
@@ -251,12 +334,20 @@ impl MySqlStore {
             rules,
             sessions: options.sessions.max(1),
             limits: options.limits,
-            transactions: options.transactions,
+            transactions: options.transactions.clone(),
             accounts: options.accounts,
+            lock: options.lock,
+            pause: options.pause.clone(),
             wild,
             exclude: globs(&options.exclude)?,
             behind: Duration::ZERO,
         };
+        if shared.pause.as_ref().is_some_and(|p| p.pause.is_empty() || p.resume.is_empty()) {
+            return Err(refuse(
+                "pause an application with one command alone: it needs one to pause it and one to resume"
+                    .into(),
+            ));
+        }
         Ok(Self { shared: Arc::new(shared), replicas })
     }
 
@@ -325,6 +416,11 @@ impl MySqlStore {
 }
 
 impl Shared {
+    /// Whether the configuration says that no transaction is torn at a cut that is closed.
+    pub fn whole(&self) -> bool {
+        self.transactions != Transactions::Unknown || self.pause.is_some()
+    }
+
     pub fn unsupported(&self, what: String) -> StoreError {
         StoreError::Unsupported { store: self.to_string(), what }
     }

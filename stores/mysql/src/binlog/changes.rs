@@ -1,12 +1,13 @@
 //! What happened to a cut's tables since an earlier cut: each server's log is read once, for all of them.
 
 use super::charset::{Charset, of_collation};
-use super::closing::look_back;
+use super::closing::{End, look_back};
 use super::dump::{Origin, Place};
 use super::event::Xid;
 use super::sink::{Kept, Sink};
-use super::walk::{Ledger, Targets, Walk, Wanted};
+use super::walk::{Groups, Ledger, Targets, Walk, Wanted};
 use super::{Fault, LogError, server};
+use crate::catalog::PhysicalTable;
 use crate::connection::Connection;
 use crate::error::failed;
 use crate::store::{Logical, Shared};
@@ -37,6 +38,9 @@ pub(crate) struct Recorded {
     /// XA branches that are in the cut and were decided after its place.
     #[serde(default)]
     closed: BTreeSet<String>,
+    /// Transactions that are in the cut though they stand behind its place, by where their first events end.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    groups: BTreeSet<String>,
 }
 
 /// A server's log at a cut.
@@ -59,7 +63,7 @@ impl ServerLog {
         at: usize,
         (place, filtered): (Place, bool),
         tables: &BTreeMap<TableName, Logical>,
-        closed: Option<&HashSet<Xid>>,
+        (closed, groups): (Option<&HashSet<Xid>>, Option<&HashSet<Place>>),
     ) -> Result<Self> {
         let server = &shared.servers[at];
         let settings = server::settings(&mut server.connect().await?).await;
@@ -74,6 +78,7 @@ impl ServerLog {
                     .filter_map(|(name, logical)| Some((name.to_string(), fingerprint(logical, at)?)))
                     .collect(),
                 closed: closed.into_iter().flatten().map(named).collect(),
+                groups: groups.into_iter().flatten().map(Place::to_string).collect(),
             }),
             Ok(None) => None,
             Err(e) => {
@@ -127,10 +132,23 @@ fn fingerprint(logical: &Logical, server: usize) -> Option<String> {
 pub(crate) struct LogRead {
     pub tables: BTreeMap<TableName, Result<Vec<Kept>, Fault>>,
     pub excluded: Arc<HashSet<u64>>,
+    /// Those, and the ones that rows were counted behind.
+    pub uncounted: HashSet<u64>,
+}
+
+/// What is known of a server whose rows were read without a lock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unlocked {
+    /// Branches that were listed as in doubt behind the earlier place.
+    pub listed: HashSet<Xid>,
+    /// Those of the later place.
+    pub doubt: HashSet<Xid>,
+    /// Where its rows were counted.
+    pub counted: Option<Place>,
 }
 
 /// Why the log does not have all changes of a table's rows; none where it has.
-fn unlogged(create: &str) -> Option<&'static str> {
+pub(crate) fn unlogged(create: &str) -> Option<&'static str> {
     let create = create.to_uppercase();
     if create.contains("WITH SYSTEM VERSIONING") {
         return Some("the log does not have the old rows of a system-versioned table");
@@ -140,6 +158,21 @@ fn unlogged(create: &str) -> Option<&'static str> {
         ["CASCADE", "SET NULL", "SET DEFAULT"].iter().any(|action| rest.contains(action))
     });
     cascades.then_some("rows that a foreign key changes in cascade are not in the log")
+}
+
+/// As [`targets`], of a server that is asked for its settings first.
+pub(crate) async fn targets_of(
+    shared: &Shared,
+    tables: &BTreeMap<TableName, Logical>,
+    at: usize,
+) -> Result<Targets> {
+    let server = &shared.servers[at];
+    let mut connection = server.connect().await?;
+    let read = async {
+        let folds = folds(&server::settings(&mut connection).await?);
+        targets(&mut connection, folds, tables, at).await
+    };
+    read.await.map_err(|e| failed("read the settings", &server.address, e))
 }
 
 /// The shards that tables have on one server, for a walk of its log.
@@ -160,13 +193,29 @@ pub(crate) async fn targets(
         }
     }
     let mut targets = Targets::new(charsets, fold);
+    let here = |logical: &Logical| {
+        logical.shards.iter().any(|s| s.server == at && s.table.create.contains("FOREIGN KEY"))
+    };
+    let bound = tables.values().any(here);
     for (sink, logical) in tables.values().enumerate() {
         for (number, shard) in logical.shards.iter().enumerate().filter(|(_, shard)| shard.server == at) {
             let table = &shard.table;
             targets.add(&table.database, &table.name, table.columns.clone(), sink, number);
+            if !bound && apart(table) {
+                let of = |name: &String| table.columns.iter().position(|c| c.name == *name);
+                targets.key(table.key.iter().filter_map(of).collect());
+            }
         }
     }
     Ok(targets)
+}
+
+/// Whether rows of other keys do not depend on each other, and the bytes of a key tell it.
+fn apart(table: &PhysicalTable) -> bool {
+    let uniques = table.create.lines().filter(|line| line.trim_start().starts_with("UNIQUE ")).count();
+    let own = usize::from(table.index.as_deref().is_some_and(|index| index != "PRIMARY"));
+    let texts = table.columns.iter().filter(|c| table.key.contains(&c.name)).any(|c| c.collation.is_some());
+    !table.key.is_empty() && uniques <= own && !texts
 }
 
 /// Sinks for tables, in their order.
@@ -189,10 +238,13 @@ pub(crate) async fn read(
     tables: &BTreeMap<TableName, Logical>,
     logs: &[ServerLog],
     from: &[ShardPosition],
+    unlocked: &BTreeMap<usize, Unlocked>,
 ) -> Result<LogRead> {
+    let counts = unlocked.values().any(|at| at.counted.is_some());
     let mut ledger =
-        Ledger { sinks: sinks(tables, false), seq: BETWEEN, branch: 0, excluded: HashSet::new() };
-    let mut earlier = sinks(tables, false);
+        Ledger { sinks: sinks(tables, counts), seq: BETWEEN, branch: 0, excluded: HashSet::new() };
+    let mut earlier = sinks(tables, counts);
+    let mut uncounted = HashSet::new();
     let mut earlier_seq = EARLIER;
     let before: BTreeMap<&str, &Position> = from.iter().map(|p| (p.shard.0.as_str(), &p.position)).collect();
     for (sink, (name, logical)) in ledger.sinks.iter_mut().zip(tables) {
@@ -212,9 +264,9 @@ pub(crate) async fn read(
         let between = between(
             shared,
             (log, tables),
-            (&place, &recorded),
+            (&place, &recorded, unlocked.get(&log.server)),
             &mut ledger,
-            (&mut earlier, &mut earlier_seq),
+            (&mut earlier, &mut earlier_seq, &mut uncounted),
         );
         let fault = match between.await {
             Ok(None) => continue,
@@ -252,7 +304,8 @@ pub(crate) async fn read(
         };
         read.insert(name.clone(), both);
     }
-    Ok(LogRead { tables: read, excluded: Arc::new(ledger.excluded) })
+    uncounted.extend(&ledger.excluded);
+    Ok(LogRead { tables: read, excluded: Arc::new(ledger.excluded), uncounted })
 }
 
 /// What was recorded of a server.
@@ -310,9 +363,9 @@ fn fault_of(
 async fn between(
     shared: &Shared,
     (log, tables): (&ServerLog, &BTreeMap<TableName, Logical>),
-    (place, recorded): (&Place, &Recorded),
+    (place, recorded, unlocked): (&Place, &Recorded, Option<&Unlocked>),
     ledger: &mut Ledger,
-    (earlier, earlier_seq): (&mut Vec<Sink>, &mut i64),
+    (earlier, earlier_seq, uncounted): (&mut Vec<Sink>, &mut i64, &mut HashSet<u64>),
 ) -> Result<Option<Fault>, LogError> {
     let server = &shared.servers[log.server];
     let mut connection = server.connect().await?;
@@ -338,7 +391,18 @@ async fn between(
     drop(connection);
     let origin = Origin { seconds: recorded.begun, server: recorded.by };
     let mut walk = Walk::new(&mut targets, ledger, Wanted::All);
+    walk.groups = Some(Groups::But(recorded.groups.iter().filter_map(|text| Place::parse(text)).collect()));
+    if let Some(unlocked) = unlocked {
+        (walk.watch, walk.counted) = (unlocked.listed.clone(), unlocked.counted.clone());
+    }
     walk.run(server, place, &log.place, Some(origin)).await?;
+    let lost = walk.watch.iter().find(|xid| !unlocked.is_some_and(|known| known.doubt.contains(xid)));
+    if lost.is_some() {
+        return Ok(Some(Fault::Gone(
+            "an XA branch was being decided when its snapshots began; start the backup again".into(),
+        )));
+    }
+    let early = std::mem::take(&mut walk.early);
     let undecided: Vec<u64> = walk.prepared.values().flatten().copied().collect();
     let decided = std::mem::take(&mut walk.committed).into_iter();
     let decided: HashSet<Xid> = decided.filter(|xid| !recorded.closed.contains(&named(xid))).collect();
@@ -349,10 +413,13 @@ async fn between(
     // They were prepared before the earlier cut and committed after it.
     std::mem::swap(&mut ledger.sinks, earlier);
     std::mem::swap(&mut ledger.seq, earlier_seq);
-    let missing = look_back(shared, log.server, place, None, &decided, &mut targets, ledger).await;
+    let end = End { server: log.server, place: place.clone(), near: None };
+    let found = look_back(shared, &end, &decided, &mut targets, ledger).await;
     std::mem::swap(&mut ledger.sinks, earlier);
     std::mem::swap(&mut ledger.seq, earlier_seq);
-    Ok((!missing?.is_empty()).then(|| {
+    let found = found?;
+    uncounted.extend(early.iter().filter_map(|xid| found.get(xid).copied().flatten()));
+    Ok((found.len() < decided.len()).then(|| {
         Fault::Gone("an XA branch was prepared in a log that is purged, and committed since".into())
     }))
 }

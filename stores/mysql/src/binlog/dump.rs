@@ -33,7 +33,13 @@ impl Place {
         (own.0 == others.0).then(|| own.1.cmp(&others.1).then(self.offset.cmp(&other.offset)))
     }
 
-    fn has_reached(&self, other: &Self) -> bool {
+    /// What its display says.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (file, offset) = text.rsplit_once(':')?;
+        Some(Self { file: file.to_owned(), offset: offset.parse().ok()? })
+    }
+
+    pub fn has_reached(&self, other: &Self) -> bool {
         self.order(other).is_some_and(Ordering::is_ge)
     }
 }
@@ -99,8 +105,8 @@ impl<'a> Dump<'a> {
         self.origin
     }
 
-    /// The next event; none at the end.
-    pub async fn next(&mut self) -> Result<Option<(Head, &[u8])>, LogError> {
+    /// The next event with where it ends; none at the end.
+    pub async fn next(&mut self) -> Result<Option<(Head, &[u8], &Place)>, LogError> {
         loop {
             // The first event of a file comes whatever the place.
             if self.origin.is_some() && self.at.has_reached(&self.to) {
@@ -122,7 +128,7 @@ impl<'a> Dump<'a> {
             self.last = Instant::now();
             let early = |skip: &Place| !self.at.has_reached(skip) || self.at == *skip;
             if head.kind == kind::FORMAT || !self.skip.as_ref().is_some_and(early) {
-                return Ok(Some((head, &self.event[HEADER..length])));
+                return Ok(Some((head, &self.event[HEADER..length], &self.at)));
             }
         }
     }

@@ -14,6 +14,7 @@ pub(crate) mod dump;
 pub(crate) mod event;
 pub(crate) mod image;
 pub(crate) mod json;
+pub(crate) mod marker;
 pub(crate) mod server;
 pub(crate) mod sink;
 pub(crate) mod statement;

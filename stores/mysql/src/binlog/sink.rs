@@ -44,8 +44,9 @@ pub(crate) struct Sink {
     changes: Vec<Change>,
     shards: Vec<String>,
     writer: Option<StreamWriter<Spill>>,
-    /// Rows more, by transaction.
+    /// Rows more, by transaction, and by those that count for sure.
     grown: Option<BTreeMap<u64, i64>>,
+    settled: i64,
     /// Why this table's changes cannot be given.
     pub fault: Option<Fault>,
     pub bag: bool,
@@ -90,6 +91,7 @@ impl Sink {
             shards,
             writer: None,
             grown: counts.then(BTreeMap::new),
+            settled: 0,
             fault: None,
             bag: table.is_bag(),
             key: table.key_positions(),
@@ -119,6 +121,13 @@ impl Sink {
     pub fn grow(&mut self, branch: u64, rows: i64) {
         if let Some(grown) = &mut self.grown {
             *grown.entry(branch).or_default() += rows;
+        }
+    }
+
+    /// The rows of a transaction are known to count, or not to.
+    pub fn settle(&mut self, branch: u64, counts: bool) {
+        if let Some(rows) = self.grown.as_mut().and_then(|grown| grown.remove(&branch)) {
+            self.settled += if counts { rows } else { 0 };
         }
     }
 
@@ -177,7 +186,7 @@ impl Sink {
             Some(writer) => Some(Arc::new(writer.into_inner()?.done().map_err(ArrowError::from)?)),
             None => None,
         };
-        Ok(Ok(Kept { spill, grown: self.grown.unwrap_or_default() }))
+        Ok(Ok(Kept { spill, grown: self.grown.unwrap_or_default(), settled: self.settled }))
     }
 }
 
@@ -186,6 +195,7 @@ impl Sink {
 pub(crate) struct Kept {
     spill: Option<Arc<Spill>>,
     grown: BTreeMap<u64, i64>,
+    settled: i64,
 }
 
 impl Kept {
@@ -238,7 +248,8 @@ impl Kept {
 
     /// How many rows the table has more by all transactions but these.
     pub fn grown(&self, but: &HashSet<u64>) -> i64 {
-        self.grown.iter().filter(|(branch, _)| !but.contains(branch)).map(|(_, rows)| rows).sum()
+        let open = self.grown.iter().filter(|(branch, _)| !but.contains(branch)).map(|(_, rows)| rows);
+        self.settled + open.sum::<i64>()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::wire::WireError;
 use crate::wire::codec::{Reader, text};
 use keepfast_model::ChangeOp;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 /// Bytes of changes that are held for all tables together before they are kept elsewhere.
@@ -36,7 +37,14 @@ struct Target {
     shard: usize,
     columns: Vec<PhysicalColumn>,
     form: Option<Form>,
+    /// Columns of an id of the transaction that wrote a row, and of how many servers it is.
+    mark: Option<(usize, Option<usize>)>,
+    /// Places of the key's columns; none where its rows cannot be told from each other, or depend on those of others.
+    key: Option<Vec<usize>>,
 }
+
+/// The sink of a table whose rows nobody wants.
+pub(crate) const NOWHERE: usize = usize::MAX;
 
 impl Targets {
     pub fn new(charsets: HashMap<String, Charset>, fold: bool) -> Self {
@@ -52,7 +60,32 @@ impl Targets {
         shard: usize,
     ) {
         self.by_name.insert(self.named(database, table), self.all.len());
-        self.all.push(Target { sink, shard, columns, form: None });
+        self.all.push(Target { sink, shard, columns, form: None, mark: None, key: None });
+    }
+
+    /// Says that the table that was added last has ids of transactions in a column, and the count of their servers in another; false
+    /// where it has not.
+    pub fn mark(&mut self, id: &str, servers: &str) -> bool {
+        let Some(target) = self.all.last_mut() else { return false };
+        let place = |name: &str| target.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
+        target.mark = place(id).and_then(|id| Some((id, Some(place(servers)?))));
+        target.mark.is_some()
+    }
+
+    /// Says that all tables with a column of this name have ids of transactions there; whether there is one.
+    pub fn mark_all(&mut self, id: &str) -> bool {
+        for target in &mut self.all {
+            let place = target.columns.iter().position(|c| c.name.eq_ignore_ascii_case(id));
+            target.mark = place.map(|id| (id, None));
+        }
+        self.all.iter().any(|target| target.mark.is_some())
+    }
+
+    /// Says that writes of the table that was added last touch the rows that have the same values in these columns, and no others.
+    pub fn key(&mut self, key: Vec<usize>) {
+        if let Some(target) = self.all.last_mut() {
+            target.key = Some(key);
+        }
     }
 
     fn named(&self, database: &str, table: &str) -> (String, String) {
@@ -76,10 +109,54 @@ pub(crate) enum Wanted {
     Prepared(HashSet<Xid>),
     /// What became of branches of these transactions; no rows.
     Decisions(HashSet<(u32, Vec<u8>)>),
+    /// What became of all branches, in order; no rows.
+    Orders,
+    /// Which ids each transaction wrote, and, where this is true, which rows; see [`Walk::marked`].
+    Marks(bool),
 }
 
+/// What happened to an XA branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Prepared,
+    Committed,
+    Undone,
+}
+
+/// What happened to which branch, and where the log says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub end: Place,
+    pub step: Step,
+    pub xid: Xid,
+}
+
+/// A transaction that wrote rows of ours.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marked {
+    /// Where its first event ends, which names it, and its last one.
+    pub begin: Option<Place>,
+    pub end: Option<Place>,
+    /// The ids that it wrote, and of how many servers each said that it is.
+    pub ids: Vec<(Vec<u8>, Option<u64>)>,
+    /// Numbers of the rows that it wrote: another transaction with one of them wrote the same row, or may have.
+    pub rows: Vec<u64>,
+    /// Whether it is an XA branch, which was prepared here.
+    pub branch: bool,
+}
+
+/// Which transactions of a log count, by where their first events end.
+#[derive(Clone, Debug)]
+pub(crate) enum Groups {
+    Only(HashSet<Place>),
+    But(HashSet<Place>),
+}
+
+/// Numbers of rows that a walk collects at most.
+const MOST_ROWS: usize = 8 << 20;
+
 /// What is the same over several walks: where changes go, and their numbers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub sinks: Vec<Sink>,
     /// Number of the next change. Later changes of a key have higher ones.
@@ -114,6 +191,28 @@ pub(crate) struct Walk<'a> {
     pub undone: Vec<Xid>,
     /// Branches that were prepared in the walk, whatever became of them; of [`Wanted::Decisions`] alone.
     pub seen: HashSet<Xid>,
+    /// Where the event under way ends.
+    at: Place,
+    /// Where the first event of the transaction under way ends.
+    group: Place,
+    /// Which transactions count; all where it is none.
+    pub groups: Option<Groups>,
+    /// Whether the transaction under way does not.
+    passing: bool,
+    /// Steps of branches, of [`Wanted::Orders`] alone.
+    pub orders: Vec<Order>,
+    /// Transactions, of [`Wanted::Marks`] alone.
+    pub marked: Vec<Marked>,
+    marking: Marked,
+    rows_marked: usize,
+    /// Why they are not all.
+    pub trouble: Option<String>,
+    /// Branches that were in doubt before the walk; those that are decided in it are taken out.
+    pub watch: HashSet<Xid>,
+    /// Where rows were counted: the ledger's sinks are told how many the transactions behind it added.
+    pub counted: Option<Place>,
+    /// Branches that were prepared before the walk and committed before rows were counted.
+    pub early: HashSet<Xid>,
 }
 
 impl<'a> Walk<'a> {
@@ -135,6 +234,18 @@ impl<'a> Walk<'a> {
             committed: vec![],
             undone: vec![],
             seen: HashSet::new(),
+            at: Place { file: String::new(), offset: 0 },
+            group: Place { file: String::new(), offset: 0 },
+            groups: None,
+            passing: false,
+            orders: vec![],
+            marked: vec![],
+            marking: Marked::default(),
+            rows_marked: 0,
+            trouble: None,
+            watch: HashSet::new(),
+            counted: None,
+            early: HashSet::new(),
         }
     }
 
@@ -148,7 +259,11 @@ impl<'a> Walk<'a> {
     ) -> Result<(), LogError> {
         let mut dump = Dump::open(server, from, to).await?;
         let mut first = true;
-        while let Some((head, body)) = dump.next().await? {
+        while let Some((head, body, end)) = dump.next().await? {
+            match self.at.file == end.file {
+                true => self.at.offset = end.offset,
+                false => self.at = end.clone(),
+            }
             self.event(head, body)?;
             if let (true, Some(origin)) = (first, dump.origin()) {
                 first = false;
@@ -175,12 +290,12 @@ impl<'a> Walk<'a> {
                 self.statement(statement);
             }
             kind::FORMAT => {}
-            kind::GTID | kind::ANONYMOUS_GTID | kind::TAGGED_GTID => self.begin(None),
+            kind::GTID | kind::ANONYMOUS_GTID | kind::TAGGED_GTID => self.group(None),
             kind::MARIADB_GTID => {
                 let xid = event::mariadb_prepares(body)?;
-                self.begin(xid);
+                self.group(xid);
             }
-            kind::XID => self.end(),
+            kind::XID => self.end(false),
             kind::XA_PREPARE => {
                 let (xid, at_once) = event::xa_prepare(body)?;
                 self.prepare(xid, at_once);
@@ -215,20 +330,58 @@ impl<'a> Walk<'a> {
         (!self.touched.is_empty()).then_some(self.ledger.branch)
     }
 
+    /// The first event of a transaction.
+    fn group(&mut self, xid: Option<Xid>) {
+        self.passing = match &self.groups {
+            None => false,
+            Some(Groups::Only(groups)) => !groups.contains(&self.at),
+            Some(Groups::But(groups)) => groups.contains(&self.at),
+        };
+        self.group = self.at.clone();
+        self.begin(xid);
+    }
+
     fn begin(&mut self, xid: Option<Xid>) {
+        self.marking = Marked::default();
         self.ledger.branch += 1;
         self.current = xid;
         self.touched.clear();
         self.maps.clear();
     }
 
-    fn end(&mut self) {
+    /// The transaction under way is committed, or its branch prepared.
+    fn end(&mut self, branch: bool) {
+        if !self.marking.ids.is_empty() || !self.marking.rows.is_empty() {
+            let (begin, end) = (Some(self.group.clone()), Some(self.at.clone()));
+            self.marked.push(Marked { begin, end, branch, ..std::mem::take(&mut self.marking) });
+        }
+        if let (Some(counted), false) = (&self.counted, branch) {
+            let counts = !counted.has_reached(&self.at);
+            for sink in &self.touched {
+                if let Some(sink) = self.ledger.sinks.get_mut(*sink) {
+                    sink.settle(self.ledger.branch, counts);
+                }
+            }
+        }
         self.begin(None);
+    }
+
+    fn step(&mut self, step: Step, xid: &Xid) {
+        if matches!(self.wanted, Wanted::Orders) {
+            self.orders.push(Order { end: self.at.clone(), step, xid: xid.clone() });
+        }
+        if step != Step::Prepared {
+            self.watch.remove(xid);
+        }
     }
 
     fn prepare(&mut self, xid: Xid, at_once: bool) {
         let branch = self.branch();
+        if !at_once {
+            self.step(Step::Prepared, &xid);
+        }
         match &self.wanted {
+            Wanted::Orders | Wanted::Marks(_) => {}
             Wanted::Decisions(of) => {
                 if of.contains(&xid.global()) {
                     self.seen.insert(xid);
@@ -243,45 +396,59 @@ impl<'a> Walk<'a> {
                 self.ledger.excluded.extend(older.flatten());
             }
         }
-        self.end();
+        self.end(!at_once);
     }
 
     fn statement(&mut self, statement: Statement) {
         match statement {
             Statement::Begin => self.begin(None),
-            Statement::Commit => self.end(),
+            Statement::Commit => self.end(false),
             Statement::Rollback => {
                 let branch = self.branch();
                 self.ledger.excluded.extend(branch);
-                self.end();
+                self.begin(None);
             }
             Statement::RollbackTo => {
+                if !self.marking.rows.is_empty() {
+                    self.trouble.get_or_insert_with(|| "a transaction was undone in part".into());
+                }
                 for sink in std::mem::take(&mut self.touched) {
                     self.fault(sink, || Fault::Gone("a transaction was undone in part, and its rows stand in the log".into()));
                 }
             }
             Statement::XaStart(xid) => self.begin(Some(xid)),
             Statement::XaCommit(xid) => {
+                self.step(Step::Committed, &xid);
                 let here = self.prepared.remove(&xid);
+                let before = self.counted.as_ref().is_some_and(|counted| counted.has_reached(&self.at));
+                if let (Some(_), Some(Some(branch))) = (&self.counted, &here) {
+                    self.ledger.sinks.iter_mut().for_each(|sink| sink.settle(*branch, !before));
+                }
                 match (&self.wanted, here) {
-                    (Wanted::All, None) => self.committed.push(xid),
+                    (Wanted::All, None) => {
+                        if before {
+                            self.early.insert(xid.clone());
+                        }
+                        self.committed.push(xid);
+                    }
                     (Wanted::Decisions(of), _) if of.contains(&xid.global()) => self.committed.push(xid),
                     // Decided before the end, so it is not the one that is looked for.
                     (Wanted::Prepared(_), Some(branch)) => self.ledger.excluded.extend(branch),
                     _ => {}
                 }
-                self.end();
+                self.begin(None);
             }
             Statement::XaRollback(xid) => {
+                self.step(Step::Undone, &xid);
                 let here = self.prepared.remove(&xid);
                 self.ledger.excluded.extend(here.flatten());
                 if matches!(&self.wanted, Wanted::Decisions(of) if of.contains(&xid.global())) {
                     self.undone.push(xid);
                 }
-                self.end();
+                self.begin(None);
             }
             Statement::Harmless => {}
-            _ if !matches!(self.wanted, Wanted::All) => {}
+            _ if self.passing || !matches!(self.wanted, Wanted::All | Wanted::Marks(_)) => {}
             Statement::Writes => self.fault_all(|| {
                 Fault::Gone("rows were written by a statement that stands in the log as text; SET GLOBAL binlog_format = 'ROW'".into())
             }),
@@ -312,7 +479,7 @@ impl<'a> Walk<'a> {
     }
 
     fn map(&mut self, body: &[u8]) -> Result<(), LogError> {
-        if matches!(self.wanted, Wanted::Decisions(_)) {
+        if self.passing || matches!(self.wanted, Wanted::Decisions(_) | Wanted::Orders) {
             return Ok(());
         }
         let map = event::table_map(body)?;
@@ -340,7 +507,11 @@ impl<'a> Walk<'a> {
     }
 
     fn rows(&mut self, body: &[u8], how: (Op, bool, bool)) -> Result<(), LogError> {
+        if let Wanted::Marks(rows) = self.wanted {
+            return self.marks(body, how, rows);
+        }
         let wanted = match (&self.wanted, &self.current) {
+            _ if self.passing => false,
             (Wanted::All, _) => true,
             (Wanted::Prepared(wanted), Some(xid)) => wanted.contains(xid),
             _ => false,
@@ -350,7 +521,8 @@ impl<'a> Walk<'a> {
         let Self { targets, ledger, row, before, short, places, places_before, .. } = self;
         let Ledger { sinks, seq, branch, .. } = &mut **ledger;
         let target = &targets.all[at];
-        let sink = &mut sinks[target.sink];
+        // Some tables are only looked at.
+        let Some(sink) = sinks.get_mut(target.sink) else { return Ok(()) };
         let (None, Some(form)) = (&sink.fault, &target.form) else { return Ok(()) };
         let rows = event::rows(body, how)?;
         if !rows.whole || rows.columns != form.heads().len() {
@@ -410,8 +582,74 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Notes which ids and rows a transaction wrote.
+    fn marks(&mut self, body: &[u8], how: (Op, bool, bool), wanted: bool) -> Result<(), LogError> {
+        let Some(at) = self.maps.get(&event::rows_table(body)?).copied() else { return Ok(()) };
+        let Self { targets, row, before, places, places_before, .. } = self;
+        let target = &targets.all[at];
+        let Some(form) = &target.form else { return Ok(()) };
+        let rows = event::rows(body, how)?;
+        if !rows.whole || rows.columns != form.heads().len() {
+            self.trouble.get_or_insert_with(|| "rows are logged in part (binlog_row_image)".into());
+            return Ok(());
+        }
+        let number = |row: &[u8], places: &[Range<usize>]| {
+            let mut hasher = DefaultHasher::new();
+            match &target.key {
+                Some(key) => {
+                    at.hash(&mut hasher);
+                    key.iter().for_each(|column| row[places[*column].clone()].hash(&mut hasher));
+                }
+                None => usize::MAX.hash(&mut hasher),
+            }
+            hasher.finish()
+        };
+        let value = |row: &[u8], places: &[Range<usize>], column: usize| {
+            let null = row[(column + 2) / 8] >> ((column + 2) % 8) & 1 == 1;
+            (!null).then(|| row[places[column].clone()].to_vec())
+        };
+        let mut images = Reader(&rows.images);
+        while !images.is_empty() {
+            let changes = rows.op == Op::Update;
+            if changes {
+                form.row(&mut images, before, places_before)?;
+            }
+            form.row(&mut images, row, places)?;
+            if let (Some((column, servers)), true) = (target.mark, rows.op != Op::Delete) {
+                let id = value(row, places, column);
+                // One that stood there before is of another transaction.
+                let stood = changes && value(before, places_before, column) == id;
+                let known = |id: &Vec<u8>| self.marking.ids.iter().any(|(known, _)| known == id);
+                if let Some(id) = id.filter(|id| !stood && !known(id)) {
+                    let servers = servers
+                        .and_then(|column| value(row, places, column))
+                        .map(|bytes| bytes.iter().rev().fold(0_u64, |n, byte| n << 8 | u64::from(*byte)));
+                    self.marking.ids.push((id, servers));
+                }
+            }
+            if wanted && target.sink != NOWHERE {
+                self.marking.rows.push(number(row, places));
+                if changes {
+                    self.marking.rows.push(number(before, places_before));
+                }
+                self.rows_marked += 1;
+            }
+        }
+        if self.rows_marked > MOST_ROWS {
+            self.trouble.get_or_insert_with(|| "more rows were written meanwhile than are followed".into());
+            self.marking.rows.clear();
+        }
+        Ok(())
+    }
+
     fn fault(&mut self, sink: usize, fault: impl FnOnce() -> Fault) {
-        let sink = &mut self.ledger.sinks[sink];
+        if matches!(self.wanted, Wanted::Marks(_)) {
+            self.trouble.get_or_insert_with(|| match fault() {
+                Fault::Gone(reason) | Fault::Altered(reason) => reason,
+            });
+            return;
+        }
+        let Some(sink) = self.ledger.sinks.get_mut(sink) else { return };
         if matches!(self.wanted, Wanted::All | Wanted::Prepared(_)) && sink.fault.is_none() {
             sink.fault = Some(fault());
         }
@@ -419,7 +657,7 @@ impl<'a> Walk<'a> {
 
     /// For all tables of this server.
     fn fault_all(&mut self, fault: impl Fn() -> Fault) {
-        if matches!(self.wanted, Wanted::All) {
+        if matches!(self.wanted, Wanted::All | Wanted::Marks(_)) {
             let of: BTreeSet<usize> = self.targets.all.iter().map(|target| target.sink).collect();
             of.into_iter().for_each(|sink| self.fault(sink, &fault));
         }

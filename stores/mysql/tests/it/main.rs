@@ -3,6 +3,7 @@
 mod altered;
 mod binlog;
 mod common;
+mod conserved;
 mod definitions;
 mod entering;
 mod foreign_keys;

@@ -1,0 +1,422 @@
+//! Writers move amounts between rows on two servers; whatever moment a backup is of, the sum is the same, and no transfer is torn.
+//!
+//! Each transfer writes one row on each server: it moves an amount, sets the row's `transfer`, and adds a row of that number to `moves`.
+
+use crate::binlog::LOGS;
+use crate::common::*;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+use keepfast_model::TableName;
+use keepfast_model::cut::Exactness;
+use keepfast_mysql::testing::Session;
+use keepfast_mysql::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};
+use keepfast_store::conformance::{RowSet, read_table};
+use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, StoreError};
+use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const ROWS: usize = 40;
+const AMOUNT: i64 = 1000;
+const WRITERS: usize = 4;
+
+/// How the writers commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commits {
+    Xa,
+    /// One COMMIT on each server. Rows say which transfer wrote them.
+    Twice,
+    /// As that, and each adds a row to a table of intents.
+    Intents,
+    /// All is written and committed on the one server before the other one is begun.
+    OneByOne,
+}
+
+fn cuts() -> u32 {
+    if std::env::var_os("KEEPFAST_LONG").is_some() { 50 } else { 6 }
+}
+
+/// Tables `accounts` and `moves` of one shard on each of two servers.
+async fn bank(urls: &[String], options: Options) -> (MySqlStore, String) {
+    let prefix = fresh("sum");
+    for (at, url) in urls.iter().take(2).enumerate() {
+        let database = format!("{prefix}_{at}");
+        let rows: Vec<String> = (0..ROWS).map(|n| format!("({}, {AMOUNT}, NULL)", at * ROWS + n)).collect();
+        run(
+            url,
+            &[
+                &format!("CREATE DATABASE {database}"),
+                &format!("CREATE TABLE {database}.accounts (id INT PRIMARY KEY, amount BIGINT NOT NULL, transfer BIGINT)"),
+                &format!("CREATE TABLE {database}.moves (id BIGINT PRIMARY KEY, server INT NOT NULL)"),
+                &format!("INSERT INTO {database}.accounts VALUES {}", rows.join(",")),
+                &format!("CREATE DATABASE {prefix}_intents"),
+                &format!("CREATE TABLE {prefix}_intents.transfers (id BIGINT PRIMARY KEY, servers INT NOT NULL)"),
+            ],
+        )
+        .await;
+    }
+    let sharded = |name: &str| {
+        let shards = format!("{prefix}_{{0..1}}.{name}");
+        (name.to_owned(), ShardedTable { shards, ..Default::default() })
+    };
+    let mut options = options;
+    if let Transactions::Marked(Marker::Intents { database, .. }) = &mut options.transactions {
+        *database = format!("{prefix}_intents");
+    }
+    options.urls = urls[..2].to_vec();
+    options.tables = [sharded("accounts"), sharded("moves")].into();
+    options.sessions = 2;
+    (MySqlStore::new(&options).unwrap(), prefix)
+}
+
+fn accounts() -> TableName {
+    TableName::bare("accounts")
+}
+
+fn moves() -> TableName {
+    TableName::bare("moves")
+}
+
+/// Moves amounts until told to stop; says how many moves it made. Two writers share their rows with each other.
+async fn write(
+    urls: Vec<String>,
+    prefix: String,
+    writer: usize,
+    how: Commits,
+    state: (Arc<AtomicBool>, Arc<AtomicBool>),
+) -> u32 {
+    let (stop, pause) = state;
+    let mut sessions = [Session::open(&urls[0]).await.unwrap(), Session::open(&urls[1]).await.unwrap()];
+    let mut moves = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if pause.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        }
+        let (row, amount) = (writer / 2 % 4 * 10 + moves as usize % 10, i64::from(moves % 7) + 1);
+        let id = writer as i64 * 1_000_000 + i64::from(moves) + 1;
+        let xid = |at: usize| format!("'{prefix}-{id}','{at}'");
+        let begin =
+            |at: usize| if how == Commits::Xa { format!("XA START {}", xid(at)) } else { "BEGIN".into() };
+        let write = |at: usize| {
+            let (sign, row) = if at == 0 { ('-', row) } else { ('+', ROWS + row) };
+            let mut all = vec![
+                format!(
+                    "UPDATE {prefix}_{at}.accounts SET amount = amount {sign} {amount}, transfer = {id} WHERE id = {row}"
+                ),
+                format!("INSERT INTO {prefix}_{at}.moves VALUES ({}, {at})", id * 2 + at as i64),
+            ];
+            if how == Commits::Intents {
+                all.push(format!("INSERT INTO {prefix}_intents.transfers VALUES ({id}, 2)"));
+            }
+            all
+        };
+        let commit =
+            |at: usize| if how == Commits::Xa { format!("XA COMMIT {}", xid(at)) } else { "COMMIT".into() };
+        if how == Commits::OneByOne {
+            for (at, session) in sessions.iter_mut().enumerate() {
+                let all = [vec![begin(at)], write(at), vec![commit(at)]].concat();
+                session.run(&all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+            }
+            moves += 1;
+            continue;
+        }
+        for (at, session) in sessions.iter_mut().enumerate() {
+            let all = [vec![begin(at)], write(at)].concat();
+            session.run(&all.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+        }
+        if how == Commits::Xa {
+            for (at, session) in sessions.iter_mut().enumerate() {
+                let end = [format!("XA END {}", xid(at)), format!("XA PREPARE {}", xid(at))];
+                session.run(&[&end[0], &end[1]]).await.unwrap();
+            }
+        }
+        for (at, session) in sessions.iter_mut().enumerate() {
+            session.run(&[&commit(at)]).await.unwrap();
+        }
+        moves += 1;
+    }
+    moves
+}
+
+fn sum(rows: &RowSet) -> i64 {
+    rows.to_batch().unwrap().column(1).as_primitive::<Int64Type>().iter().flatten().sum()
+}
+
+/// Transfers of which one server has a row and the other has none.
+fn torn(moves: &RowSet) -> usize {
+    let batch = moves.to_batch().unwrap();
+    let mut parts: BTreeMap<i64, usize> = BTreeMap::new();
+    if batch.num_rows() > 0 {
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        assert_eq!(ids.null_count(), 0);
+        ids.iter().flatten().for_each(|id| *parts.entry(id / 2).or_default() += 1);
+    }
+    parts.values().filter(|parts| **parts != 2).count()
+}
+
+/// What a series of backups under writers had.
+#[derive(Debug, Default)]
+struct Series {
+    cuts: usize,
+    /// Cuts with another sum, or with torn transfers; and all transfers that were torn.
+    wrong: usize,
+    torn: usize,
+    exact: usize,
+    moves: u32,
+}
+
+/// Backups of both tables under writers, each compared with the last one and the log between them.
+async fn series(urls: &[String], (store, prefix): &(MySqlStore, String), how: Commits, cuts: u32) -> Series {
+    let (stop, pause) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let state = (stop.clone(), pause.clone());
+            tokio::spawn(write(urls.to_vec(), prefix.clone(), writer, how, state))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut series = Series::default();
+    let mut last: Option<(keepfast_model::Cut, RowSet)> = None;
+    for at in 0..cuts {
+        let tables = [accounts(), moves()];
+        let cut = store.open_cut(&tables, &CutOptions { allow_fuzzy: true }).await.unwrap();
+        // All is scanned before the first table is closed.
+        let scanned = (scan(cut.as_ref(), &accounts()).await, scan(cut.as_ref(), &moves()).await);
+        let (amounts, made) = (
+            closed(cut.as_ref(), scanned.0, &accounts()).await,
+            closed(cut.as_ref(), scanned.1, &moves()).await,
+        );
+        for (table, rows) in [(accounts(), &amounts), (moves(), &made)] {
+            let proof = cut.prove(&table, &ProofRequest::default()).await.unwrap();
+            assert!(proof.is_none_or(|proof| proof.rows == rows.len()), "cut {at} of {table}");
+        }
+        if let Some((from, rows)) = &mut last {
+            let changes = cut.changes(&accounts(), &from.positions).await.unwrap();
+            rows.apply(&changes.try_collect::<Vec<_>>().await.unwrap()).unwrap();
+            assert_eq!(rows.difference(&amounts), None, "cut {at} by the log");
+        }
+        let halves = torn(&made);
+        series.cuts += 1;
+        series.torn += halves;
+        series.wrong += usize::from(halves > 0 || sum(&amounts) != 2 * ROWS as i64 * AMOUNT);
+        series.exact += usize::from(cut.cut().exactness == Exactness::Exact);
+        last = Some((cut.cut(), amounts));
+        cut.release().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        series.moves += writer.await.unwrap();
+    }
+    assert!(series.moves > cuts, "{series:?}: too few moves to show anything");
+    series
+}
+
+async fn scan(cut: &dyn OpenCut, table: &TableName) -> RowSet {
+    let mut rows = RowSet::new(&cut.table(table).await.unwrap().schema);
+    for partition in cut.plan(table, &PlanOptions::default()).await.unwrap() {
+        let stream = cut.scan(&partition, &ScanOptions::default()).await.unwrap();
+        for batch in stream.try_collect::<Vec<_>>().await.unwrap() {
+            rows.add(&partition.shard, &batch).unwrap();
+        }
+    }
+    rows
+}
+
+async fn closed(cut: &dyn OpenCut, mut rows: RowSet, table: &TableName) -> RowSet {
+    if let Some(changes) = cut.closing_changes(table).await.unwrap() {
+        rows.apply(&changes.try_collect::<Vec<_>>().await.unwrap()).unwrap();
+    }
+    rows
+}
+
+fn marker() -> Transactions {
+    Transactions::Marked(Marker::Column("transfer".into()))
+}
+
+fn intents() -> Transactions {
+    Transactions::Marked(Marker::Intents { database: String::new(), table: "transfers".into() })
+}
+
+/// Every backup has the sum and no torn transfer, and is exact.
+async fn holds(kind: &str, how: Commits, transactions: Transactions, lock: Lock) {
+    let _logs = LOGS.read().await;
+    let Some(urls) = servers(kind) else { return };
+    let bank = bank(&urls, Options { transactions, lock, ..Options::default() }).await;
+    let started = Instant::now();
+    let series = series(&urls, &bank, how, cuts()).await;
+    eprintln!("{kind} {how:?} {lock:?}: {series:?} in {:?}", started.elapsed());
+    assert_eq!((series.wrong, series.exact), (0, series.cuts), "{series:?}");
+}
+
+macro_rules! holds {
+    ($($name:ident: $kind:expr, $how:expr, $transactions:expr, $lock:expr;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            holds($kind, $how, $transactions, $lock).await;
+        }
+    )*};
+}
+
+holds! {
+    xa_transfers_are_whole_behind_a_barrier_on_mariadb: MARIADB_URLS, Commits::Xa, Transactions::Xa, Lock::Barrier;
+    xa_transfers_are_whole_behind_a_barrier_on_mysql: MYSQL_URLS, Commits::Xa, Transactions::Xa, Lock::Barrier;
+    xa_transfers_are_whole_without_a_lock_on_mariadb: MARIADB_URLS, Commits::Xa, Transactions::Xa, Lock::None;
+    xa_transfers_are_whole_without_a_lock_on_mysql: MYSQL_URLS, Commits::Xa, Transactions::Xa, Lock::None;
+    marked_transfers_are_whole_behind_a_barrier_on_mariadb: MARIADB_URLS, Commits::Twice, marker(), Lock::Barrier;
+    marked_transfers_are_whole_behind_a_barrier_on_mysql: MYSQL_URLS, Commits::OneByOne, marker(), Lock::Barrier;
+    marked_transfers_are_whole_without_a_lock_on_mariadb: MARIADB_URLS, Commits::OneByOne, marker(), Lock::None;
+    marked_transfers_are_whole_without_a_lock_on_mysql: MYSQL_URLS, Commits::Twice, marker(), Lock::None;
+    transfers_with_intents_are_whole_behind_a_barrier_on_mariadb: MARIADB_URLS, Commits::Intents, intents(), Lock::Barrier;
+    transfers_with_intents_are_whole_without_a_lock_on_mysql: MYSQL_URLS, Commits::Intents, intents(), Lock::None;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_alone_tears_transfers_and_says_so() {
+    let _logs = LOGS.read().await;
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        for lock in [Lock::Barrier, Lock::None] {
+            let bank = bank(&urls, Options { lock, ..Options::default() }).await;
+            let series = series(&urls, &bank, Commits::Twice, cuts().max(15)).await;
+            eprintln!("{kind} nothing known, {lock:?}: {series:?}");
+            assert_eq!(series.exact, 0);
+            assert!(series.torn > 0, "the load does not show what closing is for: {series:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_whose_second_half_comes_late_is_waited_for_and_a_half_one_is_not_called_exact() {
+    let _logs = LOGS.read().await;
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let bank = bank(&urls, Options { transactions: intents(), ..Options::default() }).await;
+        let (store, prefix) = &bank;
+        let half = |at: usize, id: i64| {
+            let (sign, row) = if at == 0 { ('-', 3) } else { ('+', ROWS + 3) };
+            vec![
+                "BEGIN".to_owned(),
+                format!(
+                    "UPDATE {prefix}_{at}.accounts SET amount = amount {sign} 5, transfer = {id} WHERE id = {row}"
+                ),
+                format!("INSERT INTO {prefix}_intents.transfers VALUES ({id}, 2)"),
+                "COMMIT".to_owned(),
+            ]
+        };
+        let tables = [accounts()];
+        let commit = async |at: usize, id: i64| {
+            let all = half(at, id);
+            run(&urls[at], &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        };
+        commit(0, 1).await;
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            // It writes the row that the transfer will write.
+            let update =
+                format!("UPDATE {prefix}_1.accounts SET amount = amount + 100 WHERE id = {}", ROWS + 3);
+            run(&urls[1], &[&update]).await;
+            commit(1, 1).await;
+        };
+        let options = CutOptions::default();
+        let (cut, ()) = tokio::join!(store.open_cut(&tables, &options), late);
+        let cut = cut.unwrap();
+        let rows = read_table(cut.as_ref(), &accounts()).await.unwrap();
+        assert_eq!(sum(&rows), 2 * ROWS as i64 * AMOUNT + 100, "with what wrote the same row before it");
+        assert_eq!(cut.cut().exactness, Exactness::Exact);
+        // Nothing of it is counted twice.
+        let next = store.open_cut(&tables, &options).await.unwrap();
+        let changes = next.changes(&accounts(), &cut.cut().positions).await.unwrap();
+        let changes: Vec<_> = changes.try_collect().await.unwrap();
+        assert_eq!(changes.iter().map(|batch| batch.num_rows()).sum::<usize>(), 0);
+        // A half that stays one.
+        commit(0, 2).await;
+        let refused = store.open_cut(&tables, &options).await.unwrap_err();
+        assert!(
+            matches!(&refused, StoreError::Unsupported { what, .. } if what.contains("1 marked transactions were not committed")),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_between_pause_and_resume_is_exact_and_the_application_goes_on() {
+    let _logs = LOGS.read().await;
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, lock) in [(MARIADB_URLS, Lock::Barrier), (MYSQL_URLS, Lock::None)] {
+        let Some(urls) = servers(kind) else { continue };
+        // The application watches a file.
+        let flag = folder.path().join(kind);
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let path = flag.display().to_string();
+        let pause = Pause {
+            pause: words(&[
+                "sh",
+                "-c",
+                &format!("touch {path}; while [ ! -e {path}.quiet ]; do sleep 0.01; done"),
+            ]),
+            resume: words(&["rm", &path, &format!("{path}.quiet")]),
+            limit: Duration::from_secs(10),
+        };
+        let (store, prefix) = bank(&urls, Options { lock, pause: Some(pause), ..Options::default() }).await;
+        let (stop, at_rest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (ended, flag_of) = (stop.clone(), flag.clone());
+        let urls_of = urls.clone();
+        let application = tokio::spawn(async move {
+            let mut moves = 0;
+            while !ended.load(Ordering::Relaxed) {
+                // A few moves by all writers, until the file is there; then none, until it is gone.
+                let stop = Arc::new(AtomicBool::new(false));
+                let state = (stop.clone(), at_rest.clone());
+                let writer = tokio::spawn(write(
+                    urls_of.clone(),
+                    prefix.clone(),
+                    moves as usize + 8,
+                    Commits::Twice,
+                    state,
+                ));
+                while !flag_of.exists() && !ended.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                stop.store(true, Ordering::Relaxed);
+                moves += writer.await.unwrap().min(1);
+                if flag_of.exists() {
+                    let _ = std::fs::write(flag_of.with_extension("quiet"), "");
+                }
+                while flag_of.exists() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            }
+            moves
+        });
+        for _ in 0..cuts() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let cut = store.open_cut(&[accounts()], &CutOptions::default()).await.unwrap();
+            let rows = read_table(cut.as_ref(), &accounts()).await.unwrap();
+            assert_eq!((sum(&rows), cut.cut().exactness), (2 * ROWS as i64 * AMOUNT, Exactness::Exact));
+            assert!(!flag.exists());
+            cut.release().await.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(application.await.unwrap() > 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_lock_tables_without_a_key_and_accounts_that_cannot_read_the_log_are_refused() {
+    let _logs = LOGS.read().await;
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let name = fresh("bag");
+        run(&urls[0], &[&format!("CREATE DATABASE {name}"), &format!("CREATE TABLE {name}.bag (a INT)")])
+            .await;
+        let options =
+            Options { urls: urls[..1].to_vec(), lock: Lock::None, sessions: 1, ..Options::default() };
+        let store = MySqlStore::new(&options).unwrap();
+        let refused = store.open_cut(&[named(&name, "bag")], &CutOptions::default()).await.unwrap_err();
+        assert!(refused.to_string().contains("has no key"), "{refused}");
+    }
+}
