@@ -71,6 +71,8 @@ pub(super) enum Brought {
 
 impl MySqlLoad {
     pub(super) async fn publish_once(&self) -> Result<Published> {
+        // What a call that was dropped has sent is done by then, or never will be.
+        drop(self.controls.locked(self.first()?.0, PATIENCE).await?);
         match self.recorded().await? {
             LoadState::Published(published) => return Ok(published),
             LoadState::Over(reason) => return Err(conflict(&self.first()?.1.table, reason)),

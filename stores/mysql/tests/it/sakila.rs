@@ -249,8 +249,8 @@ async fn sakila_comes_back_into_an_empty_server() {
         assert_eq!(value(to, &counted("film_text")).await.unwrap(), "1000");
         assert_eq!(value(to, &counted("sales_by_store")).await.unwrap(), "2");
         for sql in [
-            "SELECT customer_id, D.get_customer_balance(customer_id, '2005-08-01 00:00:00') FROM D.customer WHERE customer_id < 30",
-            "SELECT inventory_id, D.inventory_in_stock(inventory_id), D.inventory_held_by_customer(inventory_id) FROM D.inventory WHERE inventory_id < 100",
+            "SELECT customer_id, D.get_customer_balance(customer_id, '2005-08-01 00:00:00') FROM D.customer WHERE customer_id < 30 ORDER BY 1",
+            "SELECT inventory_id, D.inventory_in_stock(inventory_id), D.inventory_held_by_customer(inventory_id) FROM D.inventory WHERE inventory_id < 100 ORDER BY 1",
         ] {
             let sql = sql.replace("D.", &format!("`{database}`."));
             assert_eq!(rows(to, &sql).await.unwrap(), rows(from, &sql).await.unwrap(), "{sql}");
