@@ -95,26 +95,26 @@ async fn a_server_killed_during_a_backup_and_during_a_restore_leaves_nothing_hal
         let load = begin(&store, source.as_ref(), &[(&from, &to)], LoadMode::Replace).await.unwrap();
         load.remember(&json!("killed")).await.unwrap();
         let write = async |load: &dyn Load, part: u32, batches: &[arrow::array::RecordBatch]| {
-            let rows = futures::stream::iter(batches.to_vec().into_iter().map(Ok)).boxed();
+            let rows = futures::stream::iter(batches.iter().cloned().map(Ok).collect::<Vec<_>>()).boxed();
             load.write_part(&to, part, rows).await
         };
         let first = write(load.as_ref(), 0, before).await.unwrap();
+        let left = behind.to_vec();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let killed =
-            futures::stream::unfold((Some(tell), behind.to_vec().into_iter()), |(tell, mut left)| async {
-                let next = left.next()?;
-                match tell {
-                    // Some of its rows are with the server when it is killed.
-                    Some(tell) => {
-                        let _ = tell.send(());
-                        Some((Ok(next), (None, left)))
-                    }
-                    None => {
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                        Some((Ok(next), (None, left)))
-                    }
+        let killed = futures::stream::unfold((Some(tell), left.into_iter()), |(tell, mut left)| async {
+            let next = left.next()?;
+            match tell {
+                // Some of its rows are with the server when it is killed.
+                Some(tell) => {
+                    let _ = tell.send(());
+                    Some((Ok(next), (None, left)))
                 }
-            });
+                None => {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    Some((Ok(next), (None, left)))
+                }
+            }
+        });
         let writing = {
             let (load, to) = (load.clone(), to.clone());
             tokio::spawn(async move { load.write_part(&to, 1, killed.boxed()).await })

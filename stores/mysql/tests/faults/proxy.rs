@@ -12,30 +12,38 @@ pub const WAYS: [usize; 2] = [0, 1];
 /// Counts bytes of all connections, and cuts the one that carries the last byte that may pass.
 #[derive(Debug, Default)]
 pub struct Meter {
-    passed: Mutex<([u64; 2], Option<(usize, u64)>, bool)>,
+    counted: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    bytes: [u64; 2],
+    /// The way that is cut, and behind how many bytes.
+    cut: Option<(usize, u64)>,
+    done: bool,
 }
 
 impl Meter {
     /// Begins to count anew; with a cut behind so many bytes of one way.
     pub fn begin(&self, cut: Option<(usize, u64)>) {
-        *self.passed.lock().unwrap() = ([0; 2], cut, false);
+        *self.counted.lock().unwrap() = Counted { cut, ..Counted::default() };
     }
 
     /// Bytes that passed since, and whether a connection was cut.
     pub fn passed(&self) -> ([u64; 2], bool) {
-        let passed = self.passed.lock().unwrap();
-        (passed.0, passed.2)
+        let counted = self.counted.lock().unwrap();
+        (counted.bytes, counted.done)
     }
 
     /// How many of these bytes may pass; fewer than all are the last of their connection.
     fn take(&self, way: usize, bytes: usize) -> usize {
-        let mut passed = self.passed.lock().unwrap();
-        let before = passed.0[way];
-        passed.0[way] += bytes as u64;
-        match passed.1 {
+        let mut counted = self.counted.lock().unwrap();
+        let before = counted.bytes[way];
+        counted.bytes[way] += bytes as u64;
+        match counted.cut {
             Some((cut, at)) if cut == way && before + bytes as u64 > at => {
-                passed.1 = None;
-                passed.2 = true;
+                counted.cut = None;
+                counted.done = true;
                 (at - before) as usize
             }
             _ => bytes,
