@@ -358,7 +358,7 @@ impl Engine {
             encryption: previous.encryption.clone(),
             key_ids: previous.key_ids.clone(),
             sealed: None,
-            dependents: previous.dependents.clone(),
+            dependents: cut.table(&previous.name).await?.dependents,
             target_rows: previous.target_rows,
             profile: previous.profile,
             parity: previous.parity,
