@@ -137,7 +137,10 @@ mod tests {
 
         let hangs = hook(folder.path(), "sleep 20");
         assert!(paused(Some(&hangs), async { Ok(()) }).await.is_err());
-        let long = async { Ok(tokio::time::sleep(Duration::from_secs(20)).await) };
+        let long = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            Ok(())
+        };
         assert!(paused(Some(&hook(folder.path(), "true")), long).await.is_err());
         assert_eq!(log(folder.path()).lines().filter(|line| *line == "resume").count(), 4);
 
