@@ -421,7 +421,7 @@ async fn what_a_log_does_not_say_is_refused_and_named() {
         gone(refused(&store, &table, &edited).await, "set up anew");
         let edited = with(&|p| {
             if let Position::File { file, .. } = &mut p.position {
-                *file = file.replace("0000", "9999");
+                *file = file.replace("binlog.0", "binlog.9");
             }
         });
         gone(refused(&store, &table, &edited).await, "purged");
