@@ -11,7 +11,7 @@ use crate::error::failed;
 use crate::pool;
 use crate::store::{Server as Endpoint, Shared};
 use crate::wire::WireError;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use keepfast_store::{Result, StoreError};
 use std::time::{Duration, Instant};
 
@@ -67,10 +67,11 @@ pub(crate) async fn hold(shared: &Shared, servers: &[usize]) -> Result<Held> {
     let several = servers.len() > 1;
     for attempt in 1.. {
         let started = Instant::now();
-        let locked = try_join_all(
+        // All answers are waited for: a session that is left in the middle of an exchange would take the next answer for another one.
+        let locked = join_all(
             ready.iter_mut().map(|(at, control, ..)| async { lock(control).await.map_err(|e| (*at, e)) }),
         );
-        match locked.await {
+        match locked.await.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(_) => {
                 // Dropping the control connections gives the locks back also where something fails here.
                 let opened =

@@ -15,8 +15,9 @@ use keepfast_store::{Result, StoreError};
 use std::collections::BTreeMap;
 use tokio::sync::Mutex;
 
-/// The server's numbers for what is no longer as it was: a table, a column, a partition.
-const ALTERED: [u16; 4] = [1412, 1146, 1054, 1735];
+/// The server's numbers for what is no longer as it was: a table, a column, a partition; and for a reader who stood in the way of somebody
+/// who alters.
+const ALTERED: [u16; 5] = [1412, 1146, 1054, 1735, 1213];
 const NO_TABLE: u16 = 1146;
 const NO_VIEW: u16 = 1109;
 const NO_PROCESS: u16 = 1227;

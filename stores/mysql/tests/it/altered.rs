@@ -1,5 +1,6 @@
 //! Tables that are altered while they are backed up: what is read is the table at the cut, or the backup ends and says why.
 
+use crate::binlog::LOGS;
 use crate::common::*;
 use arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
@@ -36,6 +37,8 @@ async fn cut(store: &MySqlStore, table: &TableName) -> std::sync::Arc<dyn OpenCu
 
 #[tokio::test]
 async fn a_table_that_is_altered_behind_the_cut_ends_the_backup_or_is_read_as_it_was() {
+    // Who alters and who locks all tables wait for each other: no other test is to wait for both.
+    let _alone = LOGS.write().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, database) = (&urls[0], fresh("altered"));
@@ -103,6 +106,8 @@ async fn a_table_that_is_altered_behind_the_cut_ends_the_backup_or_is_read_as_it
 
 #[tokio::test]
 async fn a_table_that_is_altered_while_its_rows_arrive_is_read_to_its_end_and_noticed_then() {
+    // Who alters and who locks all tables wait for each other: no other test is to wait for both.
+    let _alone = LOGS.write().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, database) = (&urls[0], fresh("meanwhile"));
@@ -150,6 +155,8 @@ async fn a_table_that_is_altered_while_its_rows_arrive_is_read_to_its_end_and_no
 
 #[tokio::test]
 async fn definition_and_rows_are_of_one_table_however_often_another_takes_its_name() {
+    // Who alters and who locks all tables wait for each other: no other test is to wait for both.
+    let _alone = LOGS.write().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, database) = (&urls[0], fresh("swapped"));
@@ -212,6 +219,8 @@ async fn definition_and_rows_are_of_one_table_however_often_another_takes_its_na
 
 #[tokio::test]
 async fn partitioned_tables_are_read_by_accounts_that_can_tell_whether_a_partition_is_exchanged() {
+    // Who alters and who locks all tables wait for each other: no other test is to wait for both.
+    let _alone = LOGS.write().await;
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, database) = (&urls[0], fresh("partitioned"));

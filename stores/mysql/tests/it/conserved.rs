@@ -359,7 +359,7 @@ async fn a_cut_between_pause_and_resume_is_exact_and_the_application_goes_on() {
                 &format!("touch {path}; while [ ! -e {path}.quiet ]; do sleep 0.01; done"),
             ]),
             resume: words(&["rm", &path, &format!("{path}.quiet")]),
-            limit: Duration::from_secs(10),
+            limit: Duration::from_secs(60),
         };
         let (store, prefix) = bank(&urls, Options { lock, pause: Some(pause), ..Options::default() }).await;
         let (stop, at_rest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
