@@ -179,8 +179,8 @@ class Bench:
             dump = [*tool("mariadb-dump"), login, "--single-transaction", "--quick", "--databases", *self.databases[at]]
             return ["sh", "-c", f"{shlex.join(dump)} | {shlex.join([*tool('zstd'), '-3', '-q', '-f', '-o', str(out)])}"], ""
 
-        self.measure("mariadb-dump | zstd -3", lambda: self.together([command(at) for at in range(len(self.servers))]))
-        self.sizes["mariadb-dump | zstd -3"] = sum((self.folder / f"dump_{at}.zst").stat().st_size for at in range(len(self.servers)))
+        self.measure("mariadb-dump and zstd -3", lambda: self.together([command(at) for at in range(len(self.servers))]))
+        self.sizes["mariadb-dump and zstd -3"] = sum((self.folder / f"dump_{at}.zst").stat().st_size for at in range(len(self.servers)))
 
     def mydumper(self, turn):
         def command(at):
@@ -260,7 +260,7 @@ class Bench:
         def middle(name, what="wall"):
             return statistics.median(getattr(cost, what) for cost in self.costs[name])
 
-        dump = "mariadb-dump | zstd -3"
+        dump = "mariadb-dump and zstd -3"
         load = statistics.median(cost.wall - cost.out["verify_seconds"] for cost in self.costs["restore"])
         yield "what", "ratio", "goal"
         yield "---", "---", "---"
