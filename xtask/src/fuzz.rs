@@ -6,8 +6,9 @@
 use crate::steps::{Outcome, Steps, run as run_command};
 use crate::workspace::Workspace;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// Seconds for each target: a minute, and an hour in a nightly run.
 const SECONDS: u64 = 60;
@@ -17,6 +18,8 @@ const SECONDS_LONG: u64 = 3600;
 const MAX_LENGTH: u32 = 1 << 16;
 /// Seconds that one input may take. The machine may be busy with other work.
 const SECONDS_AN_INPUT: u32 = 60;
+/// Seconds behind its time in which the driver ends: those of reading what it kept, and of a last input.
+const LAST: u64 = 3 * SECONDS_AN_INPUT as u64;
 /// Memory of one process, in MiB; each target has a tighter limit of its own.
 const MEMORY: u32 = 4096;
 
@@ -210,14 +213,47 @@ fn one(workspace: &Workspace, plan: &Plan, folder: &Path, driver: &Path, name: &
     if known.is_dir() {
         command.arg(known);
     }
-    let said = command.output().map_err(|why| format!("the driver did not start: {why}"))?;
-    let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    if said.status.success() {
-        return read(&text);
-    }
+    let log = found.with_extension("log");
+    let file = std::fs::File::create(&log).map_err(|why| format!("{}: {why}", log.display()))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
+        .spawn()
+        .map_err(|why| format!("the driver did not start: {why}"))?;
+    let ended = ends_within(&mut child, Duration::from_secs(plan.seconds + LAST))?;
+    let text = std::fs::read(&log).map_err(|why| format!("{}: {why}", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let why = match ended {
+        Some(status) if status.success() => return read(&text),
+        Some(status) => status.to_string(),
+        None => "it did not end, and was stopped".to_owned(),
+    };
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-    Err(format!("{tail}\n   mend it, and keep the input in fuzz/inputs/{name} ({})", said.status))
+    Err(format!(
+        "{tail}\n   mend it, and keep the input in fuzz/inputs/{name}; found: {} ({why})",
+        found.display()
+    ))
+}
+
+/// Waits for a process; None means that it took longer, and was stopped. The driver itself can hang: its alarm for an
+/// input that takes too long comes in the middle of whatever that input does, such as an allocation.
+fn ends_within(child: &mut Child, most: Duration) -> Result<Option<ExitStatus>, String> {
+    let begun = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Some(status)),
+            Ok(None) if begun.elapsed() < most => std::thread::sleep(Duration::from_millis(100)),
+            Ok(None) => break,
+            Err(why) => return Err(format!("the driver was lost: {why}")),
+        }
+    }
+    child
+        .kill()
+        .and_then(|()| child.wait())
+        .map_err(|why| format!("the driver could not be stopped: {why}"))?;
+    Ok(None)
 }
 
 /// Reads `#1234  DONE   cov: 56 ft: …`. A driver without counters tries inputs blindly and covers nothing, which is no fuzzing.
@@ -242,6 +278,14 @@ mod tests {
         assert_eq!((plan.seconds, plan.targets), (120, vec!["sql".to_owned(), "csv".to_owned()]));
         assert!(super::plan(&["--seconds"]).is_err() && super::plan(&["--seconds", "x"]).is_err());
         assert!(super::plan(&["--hours"]).is_err());
+    }
+
+    #[test]
+    fn a_driver_that_hangs_is_stopped() {
+        let start = |seconds: &str| Command::new("sleep").arg(seconds).spawn().expect("sleep");
+        let ended = ends_within(&mut start("0"), Duration::from_secs(60)).expect("a status");
+        assert!(ended.is_some_and(|status| status.success()));
+        assert_eq!(ends_within(&mut start("600"), Duration::from_millis(300)), Ok(None));
     }
 
     #[test]

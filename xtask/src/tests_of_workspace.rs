@@ -17,11 +17,8 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
         server(steps, "a Google server for the tests", "fake-gcs-server", || Gcs::start(&cache), Gcs::id);
     let mariadb = pair(steps, "two MariaDB servers for the tests", &cache, Kind::MariaDb);
     let mysql = pair(steps, "two MySQL servers for the tests", &cache, Kind::MySql);
-    // A large download for one test.
-    let oldest = std::env::var_os("KEEPFAST_LONG").is_some_and(|value| value == "1").then(|| {
-        let start = || MySql::start(&cache, Kind::MySql80, 1);
-        server(steps, "an old MySQL server for the tests", "MySQL 8.0", start, MySql::id)
-    });
+    let start = || MySql::start(&cache, Kind::MySql80, 1);
+    let oldest = server(steps, "an old MySQL server for the tests", "MySQL 8.0", start, MySql::id);
     steps.step("tests of all crates", |tests| {
         let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
         cargo.args(SHOW);
@@ -32,7 +29,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
             let urls: Vec<String> = servers.iter().flatten().map(MySql::url).collect();
             cargo.env(name, urls.join(" "));
         }
-        cargo.envs(oldest.iter().flatten().map(|server| (MYSQL80_URLS, server.url())));
+        cargo.envs(oldest.iter().map(|server| (MYSQL80_URLS, server.url())));
         run_tests(&mut cargo, tests)
     });
 }

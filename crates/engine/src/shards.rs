@@ -46,7 +46,7 @@ impl Keys {
 }
 
 impl Engine {
-    /// Fails when a key stands in two shards of a key-ordered source.
+    /// Fails when a key stands in two shards.
     ///
     /// # Errors
     /// [`StoreError::DuplicateKey`] with the first such key.
@@ -66,6 +66,7 @@ impl Engine {
         let key: Vec<ColumnId> = schema.key.clone();
         let names: Vec<String> = schema.key_names().into_iter().map(str::to_owned).collect();
         let keys_only = schema.project(&names)?;
+        let (ordered, in_order) = (source.key_order(), Arc::new(keys_only.clone()));
         let mut streams = vec![];
         for (shard, partitions) in shards {
             let (source, key) = (source.clone(), key.clone());
@@ -76,6 +77,7 @@ impl Engine {
                 })
                 .try_flatten()
                 .boxed();
+            let rows = if ordered { rows } else { self.in_key_order(&in_order, rows)? };
             streams.push(Keys { shard, rows, batch: None, at: 0 });
         }
         for stream in &mut streams {

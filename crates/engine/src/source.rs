@@ -51,7 +51,7 @@ pub struct LiveSource {
 }
 
 impl LiveSource {
-    /// A table at a cut, in about so many partitions, which together cover it once.
+    /// A table at a cut, in about so many partitions, which together cover it once. `key_order` is that of the store's tables.
     pub async fn open(
         cut: Arc<dyn OpenCut>,
         table: &TableName,
@@ -62,6 +62,7 @@ impl LiveSource {
         let plan = PlanOptions { partitions: partitions as u32, ..PlanOptions::default() };
         let partitions = cut.plan(table, &plan).await?;
         check_cover(table, schema.is_bag(), &partitions)?;
+        let key_order = key_order || cut.scans_in_key_order(table);
         Ok(Self { cut, schema, partitions, key_order })
     }
 }

@@ -22,6 +22,17 @@ const MAX_SETS: usize = 200;
 const MAX_LISTS: usize = 100;
 /// How many casts may stand inside each other: the parser tries each of them twice.
 const MAX_CASTS: usize = 8;
+/// How many periods may join names, over all brackets that are open: the parser tries what follows each of them twice.
+const MAX_PERIODS: usize = 10;
+/// Words that begin an expression, also behind a period (`a.CASE WHEN b.CASE …`).
+const PREFIXES: [Keyword; 6] = [
+    Keyword::CASE,
+    Keyword::NOT,
+    Keyword::INTERVAL,
+    Keyword::EXISTS,
+    Keyword::PRIOR,
+    Keyword::CONNECT_BY_ROOT,
+];
 
 /// How characters become words: as DataFusion reads them, but the text of a comment stays a comment.
 ///
@@ -203,6 +214,10 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
         sets: usize,
         /// Whether the next bracket is that of a cast.
         cast: bool,
+        /// Periods that join the names before this place.
+        periods: usize,
+        /// Periods behind which an expression began that is no name; a comma ends it.
+        held: usize,
     }
     let mut open: Vec<Level> = vec![];
     let mut here = Level::default();
@@ -219,11 +234,21 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
         }
         // Nothing but an interval of an interval, which nobody means, makes the parser call itself here.
         intervals = if word == Keyword::INTERVAL { intervals + 1 } else { 0 };
+        let joined = i > 0 && tokens[i - 1].token == Token::Period;
+        let named = matches!(&token.token, Token::Word(_)) && !PREFIXES.contains(&word);
+        match (&token.token, joined) {
+            (Token::Period, _) => here.periods += 1,
+            (Token::LBracket | Token::LParen | Token::LBrace, false) => {}
+            (_, true) if !named => here.held += std::mem::take(&mut here.periods),
+            (_, true) => {}
+            (_, false) => here.periods = 0,
+        }
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 here.chain += 1;
                 around.chain += here.chain;
                 around.sets += here.sets;
+                around.periods += here.periods + here.held;
                 casts += usize::from(here.cast);
                 open.push(std::mem::take(&mut here));
                 let is_list = matches!(tokens.get(i + 1), Some(t) if t.token == Token::RBracket);
@@ -233,6 +258,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
                 if let Some(outer) = open.pop() {
                     around.chain -= outer.chain;
                     around.sets -= outer.sets;
+                    around.periods -= outer.periods + outer.held;
                     casts -= usize::from(outer.cast);
                     let inside = here.longest.max(here.chain);
                     let sets = outer.sets + here.sets;
@@ -242,6 +268,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             Token::Comma => {
                 here.longest = here.longest.max(here.chain);
                 here.chain = here.sets;
+                here.held = 0;
             }
             Token::Number(..) | Token::SingleQuotedString(_) => {}
             other => {
@@ -266,6 +293,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), SqlError> {
             || intervals > 2
             || around.chain + here.chain > MAX_CHAIN
             || around.sets + here.sets > MAX_SETS
+            || around.periods + here.periods + here.held > MAX_PERIODS
         {
             return Err(SqlError::Depth { at: position(token.span.start) });
         }

@@ -18,11 +18,12 @@ use crate::error::failed;
 use crate::identity::{Witness, failed_at};
 use crate::lockless::{Lockless, Moment};
 use crate::names::{full, quoted};
+use crate::options::{Lock, Marker, Transactions};
 use crate::plan::{Piece, pieces};
 use crate::polite::Watch;
 use crate::pool::Pool;
 use crate::prove::{Samples, prove};
-use crate::store::{Lock, Logical, Marker, Shared, Transactions};
+use crate::store::{Logical, Shared};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, try_unfold};
@@ -159,22 +160,31 @@ impl MySqlCut {
         tracing::info!(ms = barrier.as_millis() as u64, servers = used.len(), "the barrier was held");
         let positions = logs.iter().flat_map(ServerLog::positions).collect();
         let cut = Cut { at, exactness, positions };
-        let closing = tables.keys().zip(&closed.tables).filter(|(_, kept)| !kept.is_empty());
-        let samples = Samples::new(at.as_second() as usize, closing.map(|(name, _)| name.clone()).collect());
-        Ok(Self {
+        let samples = Samples::new(at.as_second() as usize);
+        Ok(Self { watches, samples, logs, closed, ..Self::of(shared, cut, tables, pools) })
+    }
+
+    /// Snapshots and nothing else.
+    fn of(
+        shared: Arc<Shared>,
+        cut: Cut,
+        tables: BTreeMap<TableName, Logical>,
+        pools: Vec<Arc<Pool>>,
+    ) -> Self {
+        Self {
             shared,
             cut,
             tables,
+            samples: Samples::new(0),
+            watches: vec![None; pools.len()],
             pools,
-            samples,
-            watches,
             witnesses: vec![],
-            logs,
-            closed,
+            logs: vec![],
+            closed: Closed::default(),
             lockless: None,
             allow_fuzzy: true,
             read: Mutex::default(),
-        })
+        }
     }
 
     /// Begins snapshots of these tables without a lock.
@@ -193,20 +203,9 @@ impl MySqlCut {
             pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
             watches[server] = Watch::start(at, shared.limits, pools[server].clone()).await?;
         }
-        Ok(Self {
-            shared,
-            cut: Cut { at: Timestamp::now(), exactness: Exactness::Exact, positions: vec![] },
-            tables,
-            pools,
-            samples: Samples::new(0, BTreeSet::new()),
-            watches,
-            witnesses: vec![],
-            logs: vec![],
-            closed: Closed::default(),
-            lockless: Some(lockless),
-            allow_fuzzy,
-            read: Mutex::default(),
-        })
+        let cut = Cut { at: Timestamp::now(), exactness: Exactness::Exact, positions: vec![] };
+        let lockless = Some(lockless);
+        Ok(Self { watches, lockless, allow_fuzzy, ..Self::of(shared, cut, tables, pools) })
     }
 
     /// The moment of a cut that was opened without a lock; none of another one.
@@ -235,6 +234,11 @@ impl MySqlCut {
         let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
         if let Some(kept) = self.closing(table) {
             proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
+            let images = kept.images(self.closed.excluded.clone()).map_err(|e| not_kept(table, e))?;
+            for range in &mut proof.ranges {
+                // The snapshots' rows, which are of all ranges at once, are not yet those of the moment.
+                range.digest = range.digest.without(images.before).merge(images.after);
+            }
             proof.method += "; the rows of transactions that the cut is closed over are counted with them";
         }
         Ok(Some(proof))
@@ -270,23 +274,8 @@ impl MySqlCut {
             let sessions = crate::barrier::private(&shared, at).await?;
             pools[server] = Arc::new(Pool::new(at.address.to_string(), sessions));
         }
-        let watches = vec![None; pools.len()];
         let cut = Cut { at: Timestamp::now(), exactness: Exactness::Exact, positions: vec![] };
-        let (samples, closed) = (Samples::new(0, BTreeSet::new()), Closed::default());
-        Ok(Self {
-            shared,
-            cut,
-            tables,
-            pools,
-            samples,
-            watches,
-            witnesses: vec![],
-            logs: vec![],
-            closed,
-            lockless: None,
-            allow_fuzzy: true,
-            read: Mutex::default(),
-        })
+        Ok(Self::of(shared, cut, tables, pools))
     }
 
     /// Makes one moment of the snapshots.
@@ -483,7 +472,12 @@ impl OpenCut for MySqlCut {
     }
 
     async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
-        let closed = self.moment().await?.map_or(&self.closed, |moment| &moment.closed);
+        let closed = match (self.moment().await?, &self.lockless) {
+            // Nobody would count what they make of the rows.
+            (Some(_), Some(lockless)) if !lockless.counts(self.logical(table)?) => return Ok(None),
+            (Some(moment), _) => &moment.closed,
+            (None, _) => &self.closed,
+        };
         let read = self.read.lock().await;
         let Some((_, log)) = read.iter().find(|(since, _)| since == from) else { return Ok(None) };
         let Some(Ok(kept)) = log.tables.get(table) else { return Ok(None) };
@@ -491,10 +485,7 @@ impl OpenCut for MySqlCut {
         let all = kept.iter().map(|kept| (kept, &log.excluded)).chain(closing);
         let mut images = Images::default();
         for (kept, but) in all {
-            let more = kept.images(but.clone()).map_err(|e| StoreError::Damaged {
-                object: format!("what was kept of the changes of '{table}'"),
-                reason: e.to_string(),
-            })?;
+            let more = kept.images(but.clone()).map_err(|e| not_kept(table, e))?;
             images.before = images.before.merge(more.before);
             images.after = images.after.merge(more.after);
             images.fresh += more.fresh;
@@ -538,16 +529,19 @@ fn order(schema: &TableSchema, shard: &PhysicalTable) -> String {
     }
 }
 
+fn not_kept(table: &TableName, e: arrow::error::ArrowError) -> StoreError {
+    StoreError::Damaged {
+        object: format!("what was kept of the changes of '{table}'"),
+        reason: e.to_string(),
+    }
+}
+
 /// Batches that were kept, as a stream.
 fn kept_stream(
     table: TableName,
     batches: impl Iterator<Item = Result<arrow::array::RecordBatch, arrow::error::ArrowError>> + Send + 'static,
 ) -> BatchStream {
-    let damaged = move |e: arrow::error::ArrowError| StoreError::Damaged {
-        object: format!("what was kept of the changes of '{table}'"),
-        reason: e.to_string(),
-    };
-    stream::iter(batches.map(move |batch| batch.map_err(&damaged)))
+    stream::iter(batches.map(move |batch| batch.map_err(|e| not_kept(&table, e))))
         .filter(|batch| std::future::ready(!batch.as_ref().is_ok_and(|batch| batch.num_rows() == 0)))
         .boxed()
 }

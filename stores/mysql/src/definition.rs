@@ -1,6 +1,6 @@
 //! Statements that make tables: the server's own where there is one, with another name.
 
-use crate::names::{full, quoted};
+use crate::names::{full, name_at, quoted};
 use keepfast_model::{Column, ColumnType, TableSchema};
 use serde::{Deserialize, Serialize};
 
@@ -63,23 +63,6 @@ impl ForeignKey {
 
 fn list(names: &[String]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
-}
-
-/// A name in backquotes, and what follows it.
-fn name_at(text: &str) -> Option<(String, &str)> {
-    let mut rest = text.strip_prefix('`')?;
-    let mut name = String::new();
-    loop {
-        let (part, after) = rest.split_once('`')?;
-        name.push_str(part);
-        match after.strip_prefix('`') {
-            Some(after) => {
-                name.push('`');
-                rest = after;
-            }
-            None => return Some((name, after)),
-        }
-    }
 }
 
 /// Names in parentheses, and what follows them.

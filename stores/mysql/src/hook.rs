@@ -1,6 +1,6 @@
 //! Commands that tell applications to stop writing for the moment of a cut, and to go on.
 
-use crate::store::Pause;
+use crate::options::Pause;
 use keepfast_store::{Result, StoreError};
 use std::future::Future;
 use std::io;

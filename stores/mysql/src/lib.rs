@@ -19,6 +19,7 @@ mod identity;
 mod load;
 mod lockless;
 mod names;
+mod options;
 mod plan;
 mod polite;
 mod pool;
@@ -36,5 +37,6 @@ mod trigger;
 mod types;
 mod wire;
 
+pub use options::{Lock, Marker, Options, Pause, ShardedTable, Transactions};
 pub use polite::Limits;
-pub use store::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};
+pub use store::MySqlStore;

@@ -19,9 +19,10 @@ use crate::binlog::walk::{Ledger, Order, Step, Targets, Walk, Wanted};
 use crate::binlog::{Fault, marker, server};
 use crate::connection::{Connection, TextRow};
 use crate::error::failed;
+use crate::options::Transactions;
 use crate::pool::Pool;
 use crate::prove::count;
-use crate::store::{Logical, Server, Shared, Transactions};
+use crate::store::{Logical, Server, Shared};
 use crate::wire::WireError;
 use jiff::Timestamp;
 use keepfast_model::cut::Exactness;
@@ -294,6 +295,12 @@ impl Lockless {
         Ok(Moment { cut: Cut { at, exactness, positions }, logs, closed, changed })
     }
 
+    /// Whether the rows of a table can be counted by its servers.
+    pub fn counts(&self, logical: &Logical) -> bool {
+        let known = |at: &usize| self.unlocked.get(at).is_some_and(|server| server.counted.is_some());
+        logical.shards.iter().all(|shard| known(&shard.server))
+    }
+
     /// The server's own count, where its place in the log is known.
     pub async fn prove(
         &self,
@@ -302,8 +309,7 @@ impl Lockless {
         (table, logical): (&TableName, &Logical),
         closing: i64,
     ) -> Result<Option<SourceProof>> {
-        let known = |at: &usize| self.unlocked.get(at).is_some_and(|server| server.counted.is_some());
-        if !logical.shards.iter().all(|shard| known(&shard.server)) {
+        if !self.counts(logical) {
             return Ok(None);
         }
         let Some(Ok(kept)) = moment.changed.tables.get(table) else { return Ok(None) };

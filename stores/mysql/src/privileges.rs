@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use crate::definitions::{Kept, Kind};
 use crate::error::failed;
-use crate::names::{full, quoted};
+use crate::names::{full, name_at, quoted};
 use crate::store::{Server, Shared};
 use crate::wire::WireError;
 use keepfast_model::TableName;
@@ -310,19 +310,7 @@ fn name(text: &str) -> Option<(Option<String>, &str)> {
     if let Some(rest) = text.strip_prefix('*') {
         return Some((None, rest));
     }
-    let mut rest = text.strip_prefix('`')?;
-    let mut name = String::new();
-    loop {
-        let (part, after) = rest.split_once('`')?;
-        name.push_str(part);
-        match after.strip_prefix('`') {
-            Some(more) => {
-                name.push('`');
-                rest = more;
-            }
-            None => return Some((Some(name), after)),
-        }
-    }
+    name_at(text).map(|(name, rest)| (Some(name), rest))
 }
 
 /// Whether a name is like a pattern: `_` is one character, `%` any, and a backslash takes either for itself. Some servers keep names

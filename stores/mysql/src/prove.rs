@@ -22,7 +22,7 @@ use futures::stream::{StreamExt, TryStreamExt, iter, unfold};
 use keepfast_model::certificate::RangeProof;
 use keepfast_model::{Digest, Partition, RowHasher, SourceProof, TableName, TableSchema};
 use keepfast_store::{BatchStream, ProofRequest, Result, StoreError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Rows of a table that is always proven whole.
@@ -306,18 +306,8 @@ pub(crate) async fn prove(
         if let Some(why) = found.hollow() {
             return Ok(only(&format!("no content: {why}")));
         }
-        if !samples.whole.contains(table) {
-            let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
-            return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
-        }
-        // The snapshots are not yet the moment, so that only this store can compare them.
-        let Some(scanned) = samples.whole(table) else {
-            return Ok(only(
-                "no content: the snapshots are closed over XA branches, and were not read whole",
-            ));
-        };
-        compare(&found, scanned, &table.table)?;
-        return Ok(only(&format!("{by}, of all rows of the snapshots")));
+        let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
+        return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
     }
     let Some((sample, scanned)) = samples.of(table) else {
         return Ok(only("no content: no range of a size to be sampled was read whole"));
@@ -372,22 +362,14 @@ pub(crate) async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logica
     iter(counts).buffer_unordered(at_once).try_fold(0, |sum, rows| async move { Ok(sum + rows) }).await
 }
 
-/// Scans whose digests are remembered: of each table one partition, another one in each cut; of some tables all.
+/// Of each table one partition, another one in each cut, whose scan is remembered as a digest.
 #[derive(Debug)]
 pub(crate) struct Samples {
     turn: usize,
-    whole: BTreeSet<TableName>,
-    seen: Arc<Mutex<Seen>>,
+    chosen: Arc<Mutex<BTreeMap<TableName, Sample>>>,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    chosen: BTreeMap<TableName, Sample>,
-    /// By the partition's number.
-    scanned: BTreeMap<TableName, BTreeMap<u32, Digest>>,
-}
-
-/// A partition of a plan.
+/// A partition of a plan, and the digest of its scan once that has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     /// Its number from 1, of so many.
@@ -395,16 +377,17 @@ pub(crate) struct Sample {
     partitions: usize,
     shard: usize,
     piece: Piece,
+    scanned: Option<Digest>,
 }
 
 impl Samples {
-    /// The turn says which partitions are chosen; of `whole` all are remembered.
-    pub fn new(turn: usize, whole: BTreeSet<TableName>) -> Self {
-        Self { turn, whole, seen: Arc::default() }
+    /// The turn says which partitions are chosen.
+    pub fn new(turn: usize) -> Self {
+        Self { turn, chosen: Arc::default() }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chosen(&self) -> MutexGuard<'_, BTreeMap<TableName, Sample>> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Chooses one partition of a plan; what was scanned by another plan counts no more.
@@ -414,34 +397,36 @@ impl Samples {
             let token = &partition.token;
             let shard = token["shard"].as_u64()? as usize;
             let piece = serde_json::from_value(token["piece"].clone()).ok()?;
-            Some(Sample { number: partition.index + 1, partitions: plan.len(), shard, piece })
+            let (number, partitions) = (partition.index + 1, plan.len());
+            Some(Sample { number, partitions, shard, piece, scanned: None })
         });
-        let mut seen = self.seen();
-        seen.scanned.remove(table);
+        let mut all = self.chosen();
         match chosen {
-            Some(sample) => seen.chosen.insert(table.clone(), sample),
-            None => seen.chosen.remove(table),
+            Some(sample) => all.insert(table.clone(), sample),
+            None => all.remove(table),
         };
     }
 
     /// Remembers the digest of a scan of all columns that ends, where its partition was chosen.
     pub fn watch(&self, partition: &Partition, schema: &TableSchema, stream: BatchStream) -> BatchStream {
         let (table, index) = (partition.table.clone(), partition.index);
-        let chosen = self.seen().chosen.get(&table).is_some_and(|sample| sample.number == index + 1);
-        if !chosen && !self.whole.contains(&table) {
+        if self.chosen().get(&table).is_none_or(|sample| sample.number != index + 1) {
             return stream;
         }
         let hasher = RowHasher::new(schema);
-        let seen = self.seen.clone();
+        let chosen = self.chosen.clone();
         unfold((stream, Digest::default()), move |(mut stream, mut digest)| {
-            let (hasher, seen, table) = (hasher.clone(), seen.clone(), table.clone());
+            let (hasher, chosen, table) = (hasher.clone(), chosen.clone(), table.clone());
             async move {
                 let batch = match stream.next().await {
                     Some(Ok(batch)) => batch,
                     Some(Err(e)) => return Some((Err(e), (stream, digest))),
                     None => {
-                        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                        seen.scanned.entry(table).or_default().insert(index, digest);
+                        let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+                        // Another plan may have chosen another one meanwhile.
+                        if let Some(sample) = chosen.get_mut(&table).filter(|s| s.number == index + 1) {
+                            sample.scanned = Some(digest);
+                        }
                         return None;
                     }
                 };
@@ -457,17 +442,8 @@ impl Samples {
 
     /// The sample of a table, where it was scanned to its end.
     fn of(&self, table: &TableName) -> Option<(Sample, Digest)> {
-        let seen = self.seen();
-        let sample = seen.chosen.get(table)?;
-        let scanned = seen.scanned.get(table)?.get(&(sample.number - 1))?;
-        Some((sample.clone(), *scanned))
-    }
-
-    /// The digest of all partitions of a table whose scans are all remembered and were all ended.
-    fn whole(&self, table: &TableName) -> Option<Digest> {
-        let seen = self.seen();
-        let (sample, scanned) = (seen.chosen.get(table)?, seen.scanned.get(table)?);
-        let all = scanned.len() == sample.partitions;
-        all.then(|| scanned.values().fold(Digest::default(), |sum, digest| sum.merge(*digest)))
+        let sample = self.chosen().get(table)?.clone();
+        let scanned = sample.scanned?;
+        Some((sample, scanned))
     }
 }

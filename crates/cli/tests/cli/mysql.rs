@@ -1,7 +1,9 @@
 //! Tables of MySQL and MariaDB servers as a user backs them up and brings them back.
 
 use crate::run::{Folder, document};
-use keepfast_mysql::testing;
+use keepfast_mysql::testing::{self, Session};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// URLs of two servers of a kind; none where the run has none, which is said and counted.
 fn servers(kind: &str) -> Option<[String; 2]> {
@@ -130,5 +132,116 @@ fn a_table_of_shards_on_two_servers_is_one_table_and_says_how_exact_its_moment_i
         folder.ok(&["verify", "b", "--level", "compare"]);
         let sum = folder.json(&["query", "SELECT sum(amount) AS s FROM backup('b', 'shop.main.orders')"]);
         assert!(sum.to_string().contains("400"), "{sum}");
+    }
+}
+
+/// Moves amounts between two servers by XA transactions until told to stop; says how many moves it made.
+fn transfer(servers: &[String; 2], prefix: &str, writer: u32, stop: &AtomicBool) -> u32 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut sessions =
+            [Session::open(&servers[0]).await.unwrap(), Session::open(&servers[1]).await.unwrap()];
+        let mut moves = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let row = writer * 20 + moves % 20;
+            let xid = |at: usize| format!("'{prefix}-{writer}-{moves}','{at}'");
+            for (at, session) in sessions.iter_mut().enumerate() {
+                let (sign, row) = if at == 0 { ('-', row) } else { ('+', 1000 + row) };
+                let update =
+                    format!("UPDATE {prefix}_{at}.accounts SET amount = amount {sign} 7 WHERE id = {row}");
+                let (start, end) = (format!("XA START {}", xid(at)), format!("XA END {}", xid(at)));
+                session.run(&[&start, &update, &end, &format!("XA PREPARE {}", xid(at))]).await.unwrap();
+            }
+            for (at, session) in sessions.iter_mut().enumerate() {
+                session.run(&[&format!("XA COMMIT {}", xid(at))]).await.unwrap();
+            }
+            moves += 1;
+        }
+        moves
+    })
+}
+
+#[test]
+fn each_backup_under_transfers_over_two_servers_comes_back_with_the_sum_and_is_what_was_proven() {
+    for kind in KINDS {
+        let Some(servers) = servers(kind) else { continue };
+        for lock in ["barrier", "none"] {
+            let (folder, prefix) = (Folder::new(), format!("cli_sum_{lock}_{}", std::process::id()));
+            for (at, server) in servers.iter().enumerate() {
+                let rows: Vec<String> = (0..100).map(|n| format!("({}, 1000)", at * 1000 + n)).collect();
+                run(
+                    server,
+                    &[
+                        &format!("DROP DATABASE IF EXISTS {prefix}_{at}"),
+                        &format!("CREATE DATABASE {prefix}_{at}"),
+                        &format!(
+                            "CREATE TABLE {prefix}_{at}.accounts (id INT PRIMARY KEY, amount BIGINT NOT NULL)"
+                        ),
+                        &format!("INSERT INTO {prefix}_{at}.accounts VALUES {}", rows.join(",")),
+                    ],
+                );
+            }
+            folder.write(
+                "keepfast.toml",
+                &format!(
+                    "[stores.shop]\nurl = [\"{}\", \"{}\"]\ntransactions = \"xa\"\nlock = \"{lock}\"\n[stores.shop.tables.accounts]\n\
+                     shards = \"{prefix}_{{0..1}}.accounts\"\nshard_rule = \"id div 1000\"\n",
+                    servers[0], servers[1]
+                ),
+            );
+            let stop = Arc::new(AtomicBool::new(false));
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let (servers, prefix, stop) = (servers.clone(), prefix.clone(), stop.clone());
+                    std::thread::spawn(move || transfer(&servers, &prefix, writer, &stop))
+                })
+                .collect();
+            let mut incremental = 0;
+            for point in 0..6 {
+                let mode = if point % 3 == 0 { "full" } else { "incremental" };
+                let made = folder.json(&["backup", "shop.main.accounts", "--to", "b", "--mode", mode]);
+                assert_eq!(made["cut"]["exactness"], "exact", "{made}");
+                incremental += usize::from(made["tables"][0]["mode"] == "incremental");
+            }
+            stop.store(true, Ordering::Relaxed);
+            let moves: u32 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+            assert!(
+                moves > 6 && incremental == 4,
+                "{kind}, {lock}: {moves} moves, {incremental} incremental points"
+            );
+            for point in 1..=6 {
+                folder.ok(&["verify", "b", "--point", &point.to_string(), "--level", "compare"]);
+            }
+            let mut seen = vec![];
+            for point in 1..=6 {
+                let at = point.to_string();
+                folder.ok(&["restore", "shop.main.accounts", "--from", "b", "--as-of", &at]);
+                let part = |at: usize| {
+                    let sql = format!("SELECT SUM(amount) FROM {prefix}_{at}.accounts");
+                    value(&servers[at], &sql).parse::<i64>().unwrap()
+                };
+                let parts = [part(0), part(1)];
+                assert_eq!(parts.iter().sum::<i64>(), 200_000, "{kind}, {lock}, point {point}: {parts:?}");
+                seen.push(parts[0]);
+            }
+            assert!(
+                seen.is_sorted_by(|a, b| a >= b) && seen[0] > seen[5],
+                "money left the first server: {seen:?}"
+            );
+            // With the server's word on all of it.
+            if lock == "barrier" {
+                folder.ok(&[
+                    "backup",
+                    "shop.main.accounts",
+                    "--to",
+                    "b",
+                    "--mode",
+                    "full",
+                    "--certify",
+                    "full",
+                ]);
+                folder.ok(&["verify", "b", "--level", "content", "--against", "shop.main.accounts"]);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::binlog::LOGS;
 use crate::common::*;
+use crate::privileges::{account, drop_account};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
@@ -418,5 +419,19 @@ async fn without_a_lock_tables_without_a_key_and_accounts_that_cannot_read_the_l
         let store = MySqlStore::new(&options).unwrap();
         let refused = store.open_cut(&[named(&name, "bag")], &CutOptions::default()).await.unwrap_err();
         assert!(refused.to_string().contains("has no key"), "{refused}");
+        // All that a backup with a lock needs, and the rows; but not the log.
+        run(&urls[0], &[&format!("CREATE TABLE {name}.keyed (id INT PRIMARY KEY)")]).await;
+        let mut grants = vec![format!("SELECT ON {name}.*"), "RELOAD, PROCESS ON *.*".to_owned()];
+        grants.push(match kind == MARIADB_URLS {
+            true => "BINLOG MONITOR ON *.*".to_owned(),
+            false => "REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.*".to_owned(),
+        });
+        let who = fresh("kf_no_log");
+        let store =
+            MySqlStore::new(&Options { urls: vec![account(&urls[0], &who, &grants).await], ..options });
+        let refused =
+            store.unwrap().open_cut(&[named(&name, "keyed")], &CutOptions::default()).await.unwrap_err();
+        assert!(refused.to_string().contains("may not read its binary log (REPLICATION SLAVE)"), "{refused}");
+        drop_account(&urls[0], &who).await;
     }
 }

@@ -7,10 +7,6 @@ use keepfast_testbed::mysql::MYSQL80_URLS;
 
 #[tokio::test]
 async fn the_oldest_mysql_is_read_restored_and_followed() {
-    // A large download: the usual run has none.
-    if std::env::var_os("KEEPFAST_LONG").is_none() && std::env::var_os(MYSQL80_URLS).is_none() {
-        return;
-    }
     let Some(urls) = servers(MYSQL80_URLS) else { return };
     let (url, database) = (&urls[0], fresh("oldest"));
     every_type(url, &database).await;

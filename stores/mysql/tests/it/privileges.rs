@@ -10,7 +10,7 @@ use std::error::Error;
 const PASSWORD: &str = "only-for-this-test";
 
 /// Makes an account that may do this, and gives the URL by which it enters.
-async fn account(url: &str, name: &str, grants: &[String]) -> String {
+pub(crate) async fn account(url: &str, name: &str, grants: &[String]) -> String {
     let who = format!("'{name}'@'127.0.0.1'");
     let mut statements = vec![format!("CREATE USER {who} IDENTIFIED BY '{PASSWORD}'")];
     statements.extend(grants.iter().map(|grant| format!("GRANT {grant} TO {who}")));
@@ -18,7 +18,7 @@ async fn account(url: &str, name: &str, grants: &[String]) -> String {
     format!("mysql://{name}:{PASSWORD}@{}", url.rsplit_once('@').unwrap().1)
 }
 
-async fn drop_account(url: &str, name: &str) {
+pub(crate) async fn drop_account(url: &str, name: &str) {
     run(url, &[&format!("DROP USER '{name}'@'127.0.0.1'")]).await;
 }
 

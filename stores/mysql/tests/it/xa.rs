@@ -5,8 +5,8 @@ use crate::common::*;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
-use keepfast_model::TableName;
 use keepfast_model::cut::Exactness;
+use keepfast_model::{RowHasher, TableName};
 use keepfast_mysql::testing::Session;
 use keepfast_mysql::{MySqlStore, Options, ShardedTable, Transactions};
 use keepfast_store::conformance::{RowSet, read_table};
@@ -231,7 +231,15 @@ async fn a_transaction_that_is_half_committed_at_the_barrier_is_rolled_forward_o
         assert_eq!(sum(&snapshots(cut.as_ref()).await), total - 5, "the snapshots have one half");
         let rows = read_table(cut.as_ref(), &table()).await.unwrap();
         assert_eq!((sum(&rows), rows.len()), (total, 2 * ROWS as u64 + 2));
-        assert_eq!(cut.prove(&table(), &ProofRequest::default()).await.unwrap().unwrap().rows, rows.len());
+        let full = ProofRequest { full: true, ranges: vec![] };
+        let proof = cut.prove(&table(), &full).await.unwrap().unwrap();
+        let hasher = RowHasher::new(&cut.table(&table()).await.unwrap().schema);
+        let digest = hasher.digest(&rows.to_batch().unwrap()).unwrap();
+        assert_eq!(
+            (proof.rows, proof.ranges[0].digest),
+            (rows.len(), digest),
+            "of the moment, not of the snapshots"
+        );
         // By the log from the first cut it is the same point.
         let changes = cut.changes(&table(), &first.cut().positions).await.unwrap();
         let mut by_log = base.clone();
