@@ -1,8 +1,9 @@
-//! What must hold before a test runs: formatting, lints, the pinned version line, licences, direction of dependencies.
+//! What is seen without running anything: formatting, lints, the pinned version line, licences, direction of dependencies.
 
 use crate::steps::{Steps, run as run_command};
 use crate::workspace::Workspace;
 use crate::{deny, documents, source_tree};
+use std::process::Command;
 
 /// Crates that move together: each stands exactly once in `Cargo.lock`, in this line of versions.
 const PINNED: [(&str, &str); 5] = [
@@ -22,17 +23,13 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     steps.step("tests named in documents", |_| documents::named_tests(workspace).into());
     steps.step("length of files", |_| source_tree::lengths(workspace).into());
     steps.step("licences and sources of dependencies", |_| deny::run(workspace));
-    steps.step("lints", |_| {
-        run_command(&mut workspace.cargo(&[
-            "clippy",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]))
-    });
+}
+
+/// Lints of all crates.
+pub fn lints(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo(&["clippy", "--quiet", "--release", "--workspace", "--all-targets"]);
+    cargo.args(["--", "-D", "warnings"]);
+    cargo
 }
 
 /// Each pinned crate once, and in its line.

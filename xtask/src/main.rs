@@ -46,7 +46,10 @@ fn main() -> ExitCode {
     };
     let mut steps = Steps::default();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["check"] => check::run(&workspace, &mut steps),
+        ["check"] => {
+            check::run(&workspace, &mut steps);
+            steps.step("lints", |_| steps::run(&mut check::lints(&workspace)));
+        }
         ["test"] => {
             check::run(&workspace, &mut steps);
             tests_of_workspace::run(&workspace, &mut steps);

@@ -16,7 +16,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
                 .arg("tests/open/read_from_outside.py")
                 .arg(workspace.keepfast())
                 .current_dir(&workspace.root);
-            run_tests(script.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1"), tests)
+            run_tests(script.env("PYTHONPATH", folder).env("PYTHONDONTWRITEBYTECODE", "1"), tests, || {})
         }
     });
 }

@@ -4,7 +4,7 @@
 
 use crate::tried::{Quiet, Tried};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How a step ended, with a word about it.
@@ -137,20 +137,67 @@ pub fn run(command: &mut Command) -> Outcome {
     }
 }
 
+/// A command that runs beside what comes next, and gives way to it.
+pub struct Beside {
+    command: Command,
+    child: Option<std::io::Result<Child>>,
+}
+
+impl Beside {
+    /// A command that says little; it does not run yet.
+    pub fn new(command: Command) -> Self {
+        Self { command, child: None }
+    }
+
+    /// Starts it, what it says held back.
+    pub fn start(&mut self) {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => nice.env(name, value),
+                None => nice.env_remove(name),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            nice.current_dir(folder);
+        }
+        nice.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.child = Some(nice.spawn());
+    }
+
+    /// Runs it to its end; what it said is shown where it failed.
+    pub fn end(mut self) -> Outcome {
+        let Some(child) = self.child.take() else { return run(&mut self.command) };
+        let shown = shown(&self.command);
+        println!("   $ {shown}");
+        match child.and_then(Child::wait_with_output) {
+            Ok(ended) if ended.status.success() => Outcome::Passed("done".into()),
+            Ok(ended) => {
+                println!("{}", String::from_utf8_lossy(&ended.stderr));
+                Outcome::Failed(format!("{shown} ended with {}", ended.status))
+            }
+            Err(why) => Outcome::Failed(format!("{shown} did not start: {why}")),
+        }
+    }
+}
+
 /// What a test that lacks its data writes to standard output, at the start of a line, before it ends.
 const SKIPPED: &str = "SKIPPED ";
 
-/// Runs a command like [`run`] and counts the tests it reports on its standard output.
-pub fn run_tests(command: &mut Command, tests: &mut Tests) -> Outcome {
+/// Runs a command like [`run`] and counts the tests it reports on its standard output. `begun` is called when it says something.
+pub fn run_tests(command: &mut Command, tests: &mut Tests, begun: impl FnOnce()) -> Outcome {
     println!("   $ {}", shown(command));
     let mut counted = Tests::default();
     let mut skipped = 0;
     let mut quiet = Quiet::default();
+    let mut begun = Some(begun);
     let ended = command.stdout(Stdio::piped()).spawn().and_then(|mut child| {
         if let Some(stdout) = child.stdout.take() {
             let mut lines = BufReader::new(stdout);
             let mut line = Vec::new();
             while lines.read_until(b'\n', &mut line)? > 0 {
+                begun.take().into_iter().for_each(|begun| begun());
                 let text = String::from_utf8_lossy(&line);
                 if quiet.shows(&text) {
                     std::io::stdout().write_all(&line)?;
@@ -214,6 +261,21 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_beside_is_run_once_and_fails_where_it_failed() {
+        let mut beside = Beside::new(Command::new("true"));
+        beside.start();
+        assert_eq!(beside.end(), Outcome::Passed("done".into()));
+        assert_eq!(
+            Beside::new(Command::new("true")).end(),
+            Outcome::Passed("done".into()),
+            "also where nobody started it"
+        );
+        let mut beside = Beside::new(Command::new("false"));
+        beside.start();
+        assert!(matches!(beside.end(), Outcome::Failed(_)));
+    }
+
+    #[test]
     fn a_test_that_lacked_its_data_counts_as_skipped_and_not_as_passed() {
         let mut tests = Tests { passed: 3, ..Tests::default() };
         tests.skip();
@@ -223,6 +285,6 @@ mod tests {
     #[test]
     fn a_test_command_that_runs_no_test_fails() {
         let mut tests = Tests::default();
-        assert!(matches!(run_tests(&mut Command::new("true"), &mut tests), Outcome::Failed(_)));
+        assert!(matches!(run_tests(&mut Command::new("true"), &mut tests, || {}), Outcome::Failed(_)));
     }
 }

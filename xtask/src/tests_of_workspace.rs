@@ -1,14 +1,26 @@
 //! All tests of all crates, with the servers that they need.
 
-use crate::steps::{Outcome, Steps, run_tests};
+use crate::check;
+use crate::steps::{Beside, Outcome, Steps, run as run_command, run_tests};
 use crate::tried::SHOW;
 use crate::workspace::Workspace;
 use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql};
 use keepfast_testbed::{Azurite, Gcs, Minio, Missing, cache_folder};
 use std::path::Path;
 
-/// Builds and runs them; a failing test does not stop the others. Servers stop when the tests have ended.
+/// Builds and runs them; a failing test does not stop the others. Servers stop when the tests have ended. Lints compile every crate once
+/// more, beside the tests, which leave a part of the machine idle.
 pub fn run(workspace: &Workspace, steps: &mut Steps) {
+    const TEST: [&str; 4] = ["test", "--release", "--workspace", "--no-fail-fast"];
+    let mut lints = Beside::new(check::lints(workspace));
+    if steps.step("build of all tests", |_| run_command(workspace.cargo(&TEST).arg("--no-run"))) {
+        // Cargo builds for one command at a time, so lints begin when the first test has begun.
+        tests(workspace, steps, &TEST, || lints.start());
+    }
+    steps.step("lints", |_| lints.end());
+}
+
+fn tests(workspace: &Workspace, steps: &mut Steps, test: &[&str], begun: impl FnOnce()) {
     let cache = cache_folder(&workspace.release);
     let minio = server(steps, "an S3 server for the tests", "MinIO", || Minio::start(&cache), Minio::id);
     let azurite =
@@ -20,7 +32,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
     let start = || MySql::start(&cache, Kind::MySql80, 1);
     let oldest = server(steps, "an old MySQL server for the tests", "MySQL 8.0", start, MySql::id);
     steps.step("tests of all crates", |tests| {
-        let mut cargo = workspace.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
+        let mut cargo = workspace.cargo(test);
         cargo.args(SHOW);
         cargo.envs(minio.iter().flat_map(Minio::environment));
         cargo.envs(azurite.iter().flat_map(Azurite::environment));
@@ -30,7 +42,7 @@ pub fn run(workspace: &Workspace, steps: &mut Steps) {
             cargo.env(name, urls.join(" "));
         }
         cargo.envs(oldest.iter().map(|server| (MYSQL80_URLS, server.url())));
-        run_tests(&mut cargo, tests)
+        run_tests(&mut cargo, tests, begun)
     });
 }
 

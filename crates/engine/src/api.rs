@@ -55,6 +55,8 @@ pub struct BackupRequest {
     pub selection: Selection,
     /// Full, incremental, or what fits.
     pub mode: Mode,
+    /// An earlier moment than now, of which the changes since the newest point before it are read; never a full backup.
+    pub until: Option<Until>,
     /// How much content the store's own checksums must cover.
     pub certify: Certify,
     /// `none`, `columns:a,b` or `full`; none given means as before.
@@ -79,6 +81,11 @@ pub struct BackupDefaults {
 }
 
 impl BackupRequest {
+    /// Whether it fails where it cannot follow changes.
+    pub(crate) fn only_changes(&self) -> bool {
+        self.mode == Mode::Incremental || self.until.is_some()
+    }
+
     /// How many of its targets must stand.
     pub(crate) fn required(&self, defaults: &BackupDefaults) -> usize {
         let targets = self.to.len();
@@ -281,6 +288,7 @@ pub enum IfExists {
 
 pub use crate::retain::RetainTerms;
 pub use crate::retention::{Amount, HoldReport, KeptPoint, PruneReport, PruneRequest, RemovedPoint};
+pub use keepfast_store::Until;
 pub use keepfast_vault::AsOf;
 
 /// Asks for tables back.

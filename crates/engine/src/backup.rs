@@ -22,8 +22,8 @@ use keepfast_model::{
     BackupName, BackupPoint, ByteCount, Certificate, Digest, ManifestRef, Partition, PointId, Record,
     TablePoint, TableSchema, WriteMode,
 };
-use keepfast_store::{CutOptions, OpenCut, ProofRequest, ScanOptions};
-use keepfast_vault::{NewObject, Vault};
+use keepfast_store::{OpenCut, ProofRequest, ScanOptions};
+use keepfast_vault::{NewObject, Point, Vault};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -88,19 +88,24 @@ impl Engine {
         let vault = self.retaining(request, vault).await?;
         let backup = backup_name(place, source)?;
         let fingerprint = fingerprint(request, &backup, source);
-        let resumed = Run::resume(self, &vault, &backup, &fingerprint, source).await?;
-        let (run, cut) = match resumed {
+        let resumed = match request.until {
+            // Its moment is found anew; what it reads is little.
+            Some(_) => None,
+            None => Run::resume(self, &vault, &backup, &fingerprint, source).await?,
+        };
+        let (run, (cut, base)) = match resumed {
             Some(Resumable { run, cut }) => {
                 self.options.progress.note("going on with an interrupted backup");
-                (run, cut)
+                (run, (cut, None))
             }
             None => {
                 let head = vault.log().await?.head().map(|(seq, _)| seq);
-                let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-                (Run::start(self, &vault, &fingerprint, cut.token(), head).await?, cut)
+                let (cut, base) = self.take_cut(request, Some(place), source).await?;
+                (Run::start(self, &vault, &fingerprint, cut.token(), head).await?, (cut, base))
             }
         };
-        let result = self.backup_at(request, place, source, &vault, &backup, &run, &cut, started).await;
+        let at = (&cut, base.as_ref());
+        let result = self.backup_at(request, place, source, &vault, &backup, &run, at, started).await;
         match result {
             Ok(report) => {
                 cut.release().await?;
@@ -148,10 +153,10 @@ impl Engine {
         vault: &Vault,
         backup: &BackupName,
         run: &Run,
-        cut: &Arc<dyn OpenCut>,
+        (cut, base): (&Arc<dyn OpenCut>, Option<&Point>),
         started: Instant,
     ) -> Result<BackupReport> {
-        let works = self.plan_at(request, Some(place), source, cut).await?;
+        let works = self.plan_at(request, Some(place), source, cut, base).await?;
         for work in &works {
             vault.encrypt_table(&work.id, &work.encryption).await?;
         }
@@ -169,7 +174,7 @@ impl Engine {
                         written.push(Written { point: *point, why: work.why, objects, unchecked });
                         continue;
                     }
-                    Increment::NotPossible(reason) if request.mode == Mode::Incremental => {
+                    Increment::NotPossible(reason) if request.only_changes() => {
                         return Err(EngineError::NotIncremental { table: work.name.to_string(), reason });
                     }
                     Increment::NotPossible(reason) => {
@@ -442,8 +447,8 @@ impl Engine {
 fn fingerprint(request: &BackupRequest, backup: &BackupName, source: &Source) -> String {
     let tables: Vec<String> = source.tables.iter().map(ToString::to_string).collect();
     let text = format!(
-        "{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}",
-        source.spec, request.selection, request.mode, request.encrypt
+        "{backup}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        source.spec, request.selection, request.mode, request.until, request.encrypt
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

@@ -94,8 +94,10 @@ impl Engine {
             return Ok(Increment::NotPossible("the earlier base lists no manifest".into()));
         };
         let mut from = vec![self.positions_of(vault, previous, work).await?];
-        // A restored table has a log of its own, which begins with the state that was restored.
-        from.extend(self.restored_positions(&work.name, previous.digest));
+        if work.since.is_none() {
+            // A restored table has a log of its own, which begins with the state that was restored.
+            from.extend(self.restored_positions(&work.name, previous.digest));
+        }
         let reading = ReadChanges {
             cut: &cut.token().unwrap_or_default(),
             name: &work.name,
@@ -387,6 +389,9 @@ impl Engine {
         previous: &TablePoint,
         work: &TableWork,
     ) -> Result<Vec<ShardPosition>> {
+        if let Some(since) = &work.since {
+            return Ok(since.clone());
+        }
         let log = vault.log().await?;
         for backup in log.backups() {
             for point in log.points(&backup).rev() {

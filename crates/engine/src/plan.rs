@@ -13,14 +13,15 @@ use crate::session::same_table;
 use crate::task::select;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use jiff::Timestamp;
 use keepfast_format::target_rows_for;
 use keepfast_model::{
-    BackupName, ByteCount, Encryption, Parity, ParityChoice, Partition, TableId, TableName, TablePoint,
-    TableSchema, WriteMode,
+    BackupName, ByteCount, Encryption, Parity, ParityChoice, Partition, ShardPosition, TableId, TableName,
+    TablePoint, TableSchema, WriteMode,
 };
 use keepfast_sql::Address;
-use keepfast_store::{CutOptions, OpenCut, PlanOptions, Store, TableAtCut};
-use keepfast_vault::{Secrecy, Vault, VaultError};
+use keepfast_store::{CutOptions, OpenCut, Past, PlanOptions, Store, TableAtCut};
+use keepfast_vault::{Point, Secrecy, Vault, VaultError};
 use std::sync::Arc;
 
 /// Stored bytes of a row group's worth of rows, as a first guess: most tables shrink to about a third.
@@ -71,6 +72,8 @@ pub(crate) struct TableWork {
     pub mode: WriteMode,
     pub why: String,
     pub partitions: Vec<Partition>,
+    /// The positions that it stands on, where they are not those of the newest point.
+    pub since: Option<Vec<ShardPosition>>,
     /// Bytes that an incremental backup is expected to read, where the store can tell.
     pub changes_expected: Option<ByteCount>,
     pub target_rows: u32,
@@ -150,8 +153,8 @@ impl Engine {
             let (destinations, source) = self.check_backup(request).await?;
             // Copies into stores read the same tables once more.
             let place = destinations.iter().find_map(Destination::place);
-            let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
-            let planned = self.plan_at(request, place, &source, &cut).await;
+            let (cut, base) = self.take_cut(request, place, &source).await?;
+            let planned = self.plan_at(request, place, &source, &cut, base.as_ref()).await;
             cut.release().await?;
             let works = planned?;
             let speed = match place {
@@ -246,6 +249,22 @@ impl Engine {
             }
             destinations.push(destination);
         }
+        if let Some(until) = &request.until {
+            let reason = if request.mode == Mode::Full {
+                Some("only changes up to an earlier moment can be read, so that it is never a full backup")
+            } else if matches!(until, Until::Time(time) if *time > Timestamp::now()) {
+                Some("this moment is not over")
+            } else if destinations.iter().any(|destination| destination.place().is_none()) {
+                Some(
+                    "a copy is made of the tables as they are now; back up into a vault, and restore from it into the other store",
+                )
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                return Err(EngineError::Usage { what: until.to_string(), reason: reason.into() });
+            }
+        }
         check_segment_rows(request.segment_rows)?;
         request.retain.over(self.options.defaults.retain)?;
         if request.required(&self.options.defaults) > destinations.len() {
@@ -258,13 +277,51 @@ impl Engine {
         Ok((destinations, source))
     }
 
-    /// What each table needs, at a cut.
+    /// The moment of a backup; with the point that an earlier one stands on.
+    pub(crate) async fn take_cut(
+        &self,
+        request: &BackupRequest,
+        place: Option<&Place>,
+        source: &Source,
+    ) -> Result<(Arc<dyn OpenCut>, Option<Point>)> {
+        let Some(until) = &request.until else {
+            let cut = source.store.open_cut(&source.tables, &CutOptions { allow_fuzzy: true }).await?;
+            return Ok((cut, None));
+        };
+        let nowhere = Place::default();
+        let place = place.unwrap_or(&nowhere);
+        let vault = self.open_vault(place.vault.as_deref()).await?;
+        let backup = backup_name(place, source)?;
+        let ids: Vec<TableId> = (source.tables.iter())
+            .map(|name| Vault::table_id(&backup, source.store.kind(), name, &request.selection))
+            .collect();
+        let log = vault.log().await?;
+        let holds = |point: &&Point| ids.iter().all(|id| point.tables.iter().any(|table| table.id == *id));
+        let mut earlier: Vec<&Point> = log.points(&backup).filter(holds).collect();
+        if let Until::Time(time) = until {
+            earlier.retain(|point| point.cut.at <= *time);
+        }
+        earlier.sort_by_key(|point| std::cmp::Reverse((point.cut.at, point.seq())));
+        for base in earlier {
+            let past = Past { until: until.clone(), since: base.cut.positions.clone() };
+            if let Some(cut) = source.store.open_past_cut(&source.tables, &past).await? {
+                return Ok((cut, Some(base.clone())));
+            }
+        }
+        Err(EngineError::NotIncremental {
+            table: source.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            reason: format!("backup '{backup}' has no point of it before {until}"),
+        })
+    }
+
+    /// What each table needs, at a cut; `base` is the point that it stands on where that is not the newest.
     pub(crate) async fn plan_at(
         &self,
         request: &BackupRequest,
         place: Option<&Place>,
         source: &Source,
         cut: &Arc<dyn OpenCut>,
+        base: Option<&Point>,
     ) -> Result<Vec<TableWork>> {
         let nowhere = Place::default();
         let backup = backup_name(place.unwrap_or(&nowhere), source)?;
@@ -289,9 +346,10 @@ impl Engine {
                 Condition::compile(self, &at.schema, filter)?;
             }
             let id = Vault::table_id(&backup, source.store.kind(), name, &request.selection);
-            let newest = match &vault {
-                Some(vault) => self.newest_of(vault, &backup, &id).await?,
-                None => None,
+            let newest = match (base, &vault) {
+                (Some(base), _) => base.tables.iter().find(|t| t.id == id).cloned(),
+                (None, Some(vault)) => self.newest_of(vault, &backup, &id).await?,
+                (None, None) => None,
             };
             let encryption =
                 encryption::resolve(request.encrypt.as_deref(), name, &kept, newest.as_ref(), secrecy)?;
@@ -315,6 +373,7 @@ impl Engine {
                 mode,
                 why,
                 partitions: vec![],
+                since: base.map(|base| base.cut.positions.clone()),
                 changes_expected: None,
                 target_rows,
                 encryption,
@@ -330,6 +389,7 @@ impl Engine {
                     work.changes_expected = cut.changes_expected(&work.name, &from).await.ok().flatten();
                     let (table, bag) = (work.at.bytes_expected, work.at.schema.is_bag());
                     if request.mode == Mode::Auto
+                        && !request.only_changes()
                         && let Some(changes) = work.changes_expected
                         && let Some(why) = too_many_changes(changes, table, bag)
                     {
@@ -341,7 +401,7 @@ impl Engine {
             }
             works.push(work);
         }
-        if request.mode == Mode::Incremental
+        if request.only_changes()
             && let Some(work) = works.iter().find(|w| w.mode != WriteMode::Incremental)
         {
             return Err(EngineError::NotIncremental {
@@ -484,12 +544,13 @@ pub(crate) fn choose_mode(
     if kept.is_bag() && !request.selection.is_all() {
         return full("a table without a key, or without its key columns, follows changes only as a whole");
     }
-    if previous.changes.len() >= LONGEST_CHAIN && request.mode == Mode::Auto {
+    let may_be_full = request.mode == Mode::Auto && !request.only_changes();
+    if previous.changes.len() >= LONGEST_CHAIN && may_be_full {
         return full("the chain of changes is long");
     }
     let base: u64 = previous.base.iter().map(|m| m.bytes.0).sum();
     let changes: u64 = previous.changes.iter().map(|m| m.manifest.rows).sum();
-    if request.mode == Mode::Auto && base > 0 && changes > previous.digest.rows / 2 && changes > 10_000 {
+    if may_be_full && base > 0 && changes > previous.digest.rows / 2 && changes > 10_000 {
         return full("changes since the base are more than half of it");
     }
     (WriteMode::Incremental, "changes since the last point".to_owned())

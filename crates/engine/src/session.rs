@@ -8,7 +8,7 @@ use crate::api::AsOf;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::resolve::StoreSpec;
-use crate::source::{LiveSource, TableSource, native_schema};
+use crate::source::{LiveSource, TableSource, TellsShard, native_schema};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -27,7 +27,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement as PlannedStatement;
 use futures::{StreamExt, TryStreamExt};
 use keepfast_model::convert::column_to_native;
-use keepfast_model::{Column, ColumnId, TableName, name::DEFAULT_DATABASE};
+use keepfast_model::{Column, ColumnId, TableName, change::hidden, name::DEFAULT_DATABASE};
 use keepfast_sql::sqlparser::ast::{
     self, Expr as SqlExpr, Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, VisitMut, VisitorMut,
 };
@@ -187,6 +187,8 @@ struct BackupCall {
 struct Relations {
     tables: Vec<Vec<Ident>>,
     calls: Vec<BackupCall>,
+    /// Whether rows are to tell their shard.
+    shards: bool,
     refused: Option<EngineError>,
 }
 
@@ -208,6 +210,16 @@ fn text_argument(arg: &ast::FunctionArg) -> Option<String> {
 
 impl VisitorMut for Relations {
     type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        let last = match expr {
+            SqlExpr::Identifier(ident) => Some(&*ident),
+            SqlExpr::CompoundIdentifier(parts) => parts.last(),
+            _ => None,
+        };
+        self.shards |= last.is_some_and(|ident| ident.value.eq_ignore_ascii_case(hidden::SHARD));
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         let TableFactor::Table { name, alias, args, .. } = factor else { return ControlFlow::Continue(()) };
@@ -402,6 +414,10 @@ impl Engine {
             return Err(refused);
         }
         let mut names = HashMap::new();
+        let telling = |source: Arc<dyn TableSource>| match relations.shards {
+            true => Arc::new(TellsShard::new(source)) as _,
+            false => source,
+        };
         let mut remember = |source: &Arc<dyn TableSource>| {
             for c in &source.schema().columns {
                 if c.name.chars().any(char::is_uppercase) {
@@ -413,7 +429,7 @@ impl Engine {
             let as_of = call.as_of.as_deref().map_or(Ok(AsOf::Latest), parse_as_of)?;
             let source = self.point_table(&call.name, &as_of, &call.table.parse()?).await?;
             remember(&source);
-            register(&context, CATALOG, DEFAULT_DATABASE, &call.placeholder, source)?;
+            register(&context, CATALOG, DEFAULT_DATABASE, &call.placeholder, telling(source))?;
         }
         // One cut per store over all its tables in the query.
         let mut wanted: BTreeMap<Option<String>, Vec<(Vec<Ident>, TableName)>> = BTreeMap::new();
@@ -422,7 +438,7 @@ impl Engine {
             let Ok(name) = TableName::from_parts(&texts) else { continue };
             if let Some((_, source)) = given.iter().find(|(n, _)| same_table(n, &name)) {
                 remember(source);
-                register_parts(&context, &parts, source.clone())?;
+                register_parts(&context, &parts, telling(source.clone()))?;
                 continue;
             }
             wanted.entry(name.store.clone()).or_default().push((parts, name));
@@ -460,7 +476,7 @@ impl Engine {
                     .await?,
                 );
                 remember(&source);
-                register_parts(&context, &parts, source)?;
+                register_parts(&context, &parts, telling(source))?;
             }
             cuts.push(cut);
         }

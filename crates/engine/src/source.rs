@@ -6,14 +6,16 @@
 use crate::Result;
 use crate::certify::check_cover;
 use crate::error::EngineError;
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use keepfast_model::{ColumnId, Partition, ShardId, TableName, TableSchema};
+use keepfast_model::change::hidden;
+use keepfast_model::{Column, ColumnId, ColumnType, Partition, ShardId, TableName, TableSchema};
 use keepfast_store::{OpenCut, PlanOptions, ScanOptions};
 use std::fmt::Debug;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 /// Physical batches of one partition.
@@ -98,6 +100,75 @@ impl TableSource for LiveSource {
             .map_err(EngineError::from)
             .map(move |batch| batch.and_then(|b| pick(&schema, columns.as_deref(), b)))
             .boxed())
+    }
+}
+
+/// A table whose rows tell their shard, in a column behind the others.
+#[derive(Debug)]
+pub struct TellsShard {
+    inner: Arc<dyn TableSource>,
+    schema: Arc<TableSchema>,
+}
+
+impl TellsShard {
+    /// Of a table without such a column.
+    pub fn new(inner: Arc<dyn TableSource>) -> Self {
+        let mut schema = inner.schema().as_ref().clone();
+        schema.columns.push(Column {
+            id: ColumnId(ColumnId::FIRST_HIDDEN + 3),
+            name: hidden::SHARD.into(),
+            column_type: ColumnType::Text,
+            nullable: false,
+            default: None,
+            origin: None,
+        });
+        Self { inner, schema: Arc::new(schema) }
+    }
+}
+
+#[async_trait]
+impl TableSource for TellsShard {
+    fn schema(&self) -> &Arc<TableSchema> {
+        &self.schema
+    }
+
+    fn partitions(&self) -> usize {
+        self.inner.partitions()
+    }
+
+    fn shard(&self, partition: usize) -> ShardId {
+        self.inner.shard(partition)
+    }
+
+    fn rows(&self, partition: usize) -> u64 {
+        self.inner.rows(partition)
+    }
+
+    fn key_order(&self) -> bool {
+        self.inner.key_order()
+    }
+
+    async fn open(&self, partition: usize, columns: Option<&[ColumnId]>) -> Result<Rows> {
+        let own: Vec<ColumnId> = self.inner.schema().columns.iter().map(|c| c.id).collect();
+        let chosen: Vec<ColumnId> =
+            own.iter().filter(|id| columns.is_none_or(|wanted| wanted.contains(id))).copied().collect();
+        if columns.is_some_and(|wanted| wanted.len() == chosen.len()) {
+            return self.inner.open(partition, Some(&chosen)).await;
+        }
+        let shard = self.shard(partition).0;
+        // Without any other column there are still as many rows.
+        let read = if chosen.is_empty() { &own[..1] } else { &chosen[..] };
+        let rows = self.inner.open(partition, Some(read)).await?;
+        let field = Arc::new(Field::new(hidden::SHARD, ColumnType::Text.physical(), false));
+        let told = move |batch: RecordBatch| {
+            let batch = batch.project(&(0..chosen.len()).collect::<Vec<_>>())?;
+            let fields = batch.schema().fields().iter().cloned().chain([field.clone()]).collect::<Vec<_>>();
+            let shards: ArrayRef =
+                Arc::new(StringArray::from_iter_values(repeat_n(&shard, batch.num_rows())));
+            let columns = batch.columns().iter().cloned().chain([shards]).collect();
+            Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+        };
+        Ok(rows.map(move |batch| batch.and_then(&told)).boxed())
     }
 }
 

@@ -247,6 +247,8 @@ pub fn backup_request(backup: &sql::Backup) -> Result<BackupRequest> {
             Some(sql::BackupMode::Incremental) => Mode::Incremental,
             Some(sql::BackupMode::Auto) | None => Mode::Auto,
         },
+        until: (options.until.map(Until::Time))
+            .or_else(|| options.before_transaction.clone().map(Until::Before)),
         certify: match options.certify {
             Some(sql::CertifyLevel::Full) => Certify::Full,
             Some(sql::CertifyLevel::Sample) | None => Certify::Sample,

@@ -3,8 +3,9 @@
 //! Every value reads its own text: `text.parse::<Encryption>()` serves `--encrypt` as well as `encrypt = '…'`.
 
 use crate::error::{SqlError, TextPosition, without_secrets};
+use crate::parse_moment;
 use crate::parser::Cursor;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use keepfast_model::ParityChoice;
 use keepfast_model::{LockMode, retention_time};
 use serde::{Deserialize, Serialize};
@@ -155,6 +156,10 @@ pub struct BackupOptions {
     pub mode: Option<BackupMode>,
     /// `encrypt = none | full | 'columns:a,b'`
     pub encrypt: Option<Encryption>,
+    /// `until = '2026-01-31 10:00'`: an earlier moment.
+    pub until: Option<Timestamp>,
+    /// `before_transaction = 'GTID'`: the moment before a transaction.
+    pub before_transaction: Option<String>,
     /// `certify = sample | full`
     pub certify: Option<CertifyLevel>,
     /// `segment_rows = n`: rows a segment aims at, a power of two from 1,024 to 16,777,216.
@@ -180,8 +185,7 @@ pub struct RestoreOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
-const BACKUP_KEYS: &str =
-    "mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode";
+const BACKUP_KEYS: &str = "mode, until, before_transaction, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode";
 const RESTORE_KEYS: &str = "if_exists, threads";
 
 impl Cursor<'_> {
@@ -195,6 +199,15 @@ impl Cursor<'_> {
                     Some(columns) => given.set(&mut options.encrypt, Encryption::Columns(columns))?,
                     None => given.read(&mut options.encrypt)?,
                 },
+                "until" => given.read_with(&mut options.until, |text| {
+                    parse_moment(text).map_err(|_| OptionValueError {
+                        text: text.to_owned(),
+                        valid: "a time such as '2026-01-31 10:00'",
+                    })
+                })?,
+                "before_transaction" => {
+                    given.read_with(&mut options.before_transaction, |text| Ok(text.to_owned()))?
+                }
                 "certify" => given.read(&mut options.certify)?,
                 "segment_rows" => given.read_with(&mut options.segment_rows, segment_rows)?,
                 "parity" => given.read_with(&mut options.parity, parity)?,

@@ -148,7 +148,7 @@ pub trait OpenCut: Debug + Send + Sync {
     /// [`change_schema`](keepfast_model::change::change_schema) of the table's schema at this cut. Where the cut needs
     /// closing, the call fixes its moment as a closing does.
     ///
-    /// `seq` orders the changes of one key within one shard; they are applied in that order, so a store whose own order
+    /// `seq` orders all changes of one key within one shard, over all cuts; they are applied in that order, so a store whose own order
     /// is another one (timestamps) sorts them first. A change names the shard that the partition of its row names;
     /// a row that moved between shards is a delete in one and a put of the whole row in the other. Columns added after
     /// a change are NULL in it and not in its mask. Changes of bags are counts.

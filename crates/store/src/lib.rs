@@ -21,7 +21,7 @@ pub use edit::{Edit, OnDuplicate, TableEdit};
 pub use error::StoreError;
 pub use faulty::{Fault, Faulty};
 pub use load::{Load, LoadMode, LoadOptions, LoadState, LoadedPart, Published, UndoToken, UnfinishedLoad};
-pub use store::{Capabilities, CutKind, CutOptions, PublishKind, Store, TableInfo};
+pub use store::{Capabilities, CutKind, CutOptions, Past, PublishKind, Store, TableInfo, Until};
 pub use throttled::{Clock, Limits, SystemClock, Throttled};
 
 /// Result of a store's call.

@@ -2,9 +2,11 @@
 
 use crate::Result;
 use crate::cut::OpenCut;
+use crate::error::StoreError;
 use crate::load::{Load, LoadOptions, UndoToken, UnfinishedLoad};
 use async_trait::async_trait;
-use keepfast_model::{ByteCount, ShardId, TableName, TableSchema, point::Dependent};
+use jiff::Timestamp;
+use keepfast_model::{ByteCount, ShardId, ShardPosition, TableName, TableSchema, point::Dependent};
 use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
@@ -71,6 +73,33 @@ pub struct CutOptions {
     pub allow_fuzzy: bool,
 }
 
+/// A moment that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// With all that was committed before this time, as the store's log has it.
+    Time(Timestamp),
+    /// Before the transaction of this name, with all that was committed before it.
+    Before(String),
+}
+
+impl Display for Until {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{time}"),
+            Self::Before(transaction) => write!(f, "the moment before transaction '{transaction}'"),
+        }
+    }
+}
+
+/// What a caller asks of a cut at an earlier moment.
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// The moment.
+    pub until: Until,
+    /// The positions of an earlier cut.
+    pub since: Vec<ShardPosition>,
+}
+
 /// A live table store that can be read and, mostly, written.
 ///
 /// All calls can be made from several tasks at once. A call that is dropped before it ends leaves nothing that
@@ -98,6 +127,20 @@ pub trait Store: Debug + Display + Send + Sync {
     /// `NoTable` for the first table that does not exist; `Unsupported` where only a fuzzy cut is possible and was not
     /// allowed.
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>>;
+
+    /// Takes a cut at a moment that is over, behind an earlier cut, as the store's change log tells it. It gives
+    /// [`OpenCut::changes`](crate::OpenCut::changes) since that cut, and nothing else. None where the transaction that the moment is
+    /// named by is not in the log behind the earlier cut.
+    ///
+    /// # Errors
+    /// `Unsupported` from stores without a log that tells times; `ChangesGone` where it does not reach back to the earlier cut.
+    async fn open_past_cut(&self, tables: &[TableName], past: &Past) -> Result<Option<Arc<dyn OpenCut>>> {
+        let _ = (tables, past);
+        Err(StoreError::Unsupported {
+            store: self.to_string(),
+            what: "take a cut at an earlier moment".into(),
+        })
+    }
 
     /// Opens a replayable cut again from its token, in any process.
     ///

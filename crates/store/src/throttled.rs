@@ -4,7 +4,7 @@
 //! at no moment were more rows or bytes given than the limit times the time since the first one. Writing is not limited.
 
 use crate::{
-    BatchStream, Capabilities, CutOptions, Edit, Images, Load, LoadOptions, OpenCut, PlanOptions,
+    BatchStream, Capabilities, CutOptions, Edit, Images, Load, LoadOptions, OpenCut, Past, PlanOptions,
     ProofRequest, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken, UnfinishedLoad,
 };
 use arrow::array::{Array, RecordBatch};
@@ -144,6 +144,9 @@ impl Store for Throttled {
     }
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>> {
         Ok(self.cut(self.inner.open_cut(tables, options).await?))
+    }
+    async fn open_past_cut(&self, tables: &[TableName], past: &Past) -> Result<Option<Arc<dyn OpenCut>>> {
+        Ok(self.inner.open_past_cut(tables, past).await?.map(|cut| self.cut(cut)))
     }
     async fn attach_cut(&self, token: &serde_json::Value) -> Result<Arc<dyn OpenCut>> {
         Ok(self.cut(self.inner.attach_cut(token).await?))

@@ -12,6 +12,7 @@ use crate::binlog::sink::Kept;
 use crate::binlog::walk::Ledger;
 use crate::binlog::{Fault, marker};
 use crate::catalog::PhysicalTable;
+use crate::connection::Connection;
 use crate::decode::{Decoder, needs_exact};
 use crate::definitions;
 use crate::error::failed;
@@ -33,8 +34,8 @@ use keepfast_model::{
     ByteCount, Cut, Partition, Position, ShardPosition, SourceProof, TableName, TableSchema,
 };
 use keepfast_store::{
-    BatchStream, CutOptions, Images, OpenCut, PlanOptions, ProofRequest, Result, ScanOptions, StoreError,
-    TableAtCut,
+    BatchStream, CutOptions, Images, OpenCut, Past, PlanOptions, ProofRequest, Result, ScanOptions,
+    StoreError, TableAtCut,
 };
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -58,6 +59,8 @@ pub(crate) struct MySqlCut {
     closed: Closed,
     /// Where it was opened without a lock, what its moment is found by.
     lockless: Option<Lockless>,
+    /// Whether its moment is over, so that there are changes up to it and no rows.
+    past: bool,
     allow_fuzzy: bool,
     /// What was read of the logs, by the positions from which it was asked for.
     read: Mutex<Vec<(Vec<ShardPosition>, Arc<LogRead>)>>,
@@ -65,11 +68,8 @@ pub(crate) struct MySqlCut {
 
 impl MySqlCut {
     pub async fn open(shared: Arc<Shared>, tables: &[TableName], options: &CutOptions) -> Result<Self> {
-        let mut connections = shared.connect().await?;
-        crate::privileges::check_backup(&shared, &mut connections, tables).await?;
-        let mut resolved = BTreeMap::new();
-        for table in tables {
-            let logical = shared.resolve(table, &mut connections).await?;
+        let (connections, resolved) = Self::resolved(&shared, tables).await?;
+        for (table, logical) in &resolved {
             if let Some(shard) = logical.shards.iter().find(|s| !s.table.is_transactional()) {
                 return Err(StoreError::Unsupported {
                     store: shared.to_string(),
@@ -79,9 +79,7 @@ impl MySqlCut {
                     ),
                 });
             }
-            resolved.insert(table.clone(), logical);
         }
-        definitions::attach(&shared, &mut connections, &mut resolved).await?;
         let servers = resolved.values().flat_map(|l| l.shards.iter().map(|s| s.server));
         let several = servers.collect::<BTreeSet<_>>().len() > 1;
         if several && !options.allow_fuzzy && !shared.whole() {
@@ -114,6 +112,32 @@ impl MySqlCut {
             });
         }
         Ok(cut)
+    }
+
+    /// Tables with their shards and definitions, and a connection to each server.
+    async fn resolved(
+        shared: &Arc<Shared>,
+        tables: &[TableName],
+    ) -> Result<(Vec<Connection>, BTreeMap<TableName, Logical>)> {
+        let mut connections = shared.connect().await?;
+        crate::privileges::check_backup(shared, &mut connections, tables).await?;
+        let mut resolved = BTreeMap::new();
+        for table in tables {
+            resolved.insert(table.clone(), shared.resolve(table, &mut connections).await?);
+        }
+        definitions::attach(shared, &mut connections, &mut resolved).await?;
+        Ok((connections, resolved))
+    }
+
+    /// A moment that is over; none where the transaction that it is named by is not in the logs behind the earlier cut.
+    pub async fn past(shared: Arc<Shared>, tables: &[TableName], past: &Past) -> Result<Option<Self>> {
+        let (_, resolved) = Self::resolved(&shared, tables).await?;
+        let used: BTreeSet<usize> =
+            resolved.values().flat_map(|l| l.shards.iter().map(|s| s.server)).collect();
+        let used: Vec<usize> = used.into_iter().collect();
+        let Some(moment) = crate::past::find(&shared, &resolved, &used, past).await? else { return Ok(None) };
+        let (logs, closed) = (moment.logs, moment.closed);
+        Ok(Some(Self { logs, closed, past: true, ..Self::of(shared, moment.cut, resolved, vec![]) }))
     }
 
     /// Begins snapshots of these tables on all servers that have a part of them.
@@ -182,6 +206,7 @@ impl MySqlCut {
             logs: vec![],
             closed: Closed::default(),
             lockless: None,
+            past: false,
             allow_fuzzy: true,
             read: Mutex::default(),
         }
@@ -295,7 +320,7 @@ impl MySqlCut {
             }
         }
         let sinks = changes::sinks(tables, true);
-        let mut ledger = Ledger { sinks, seq: changes::CLOSING, ..Ledger::default() };
+        let mut ledger = Ledger { sinks, ..Ledger::default() };
         closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
         let groups = match &marks {
             Some((marker, before)) => {
@@ -334,6 +359,16 @@ impl MySqlCut {
         self.witnesses.get(server).cloned().flatten()
     }
 
+    /// An error where there are no rows to read.
+    fn has_rows(&self) -> Result<()> {
+        match self.past {
+            false => Ok(()),
+            true => {
+                Err(self.shared.unsupported("read rows of a moment that is over; its log has changes".into()))
+            }
+        }
+    }
+
     fn logical(&self, table: &TableName) -> Result<&Logical> {
         self.tables
             .get(table)
@@ -364,6 +399,7 @@ impl OpenCut for MySqlCut {
 
     async fn plan(&self, table: &TableName, options: &PlanOptions) -> Result<Vec<Partition>> {
         let logical = self.logical(table)?;
+        self.has_rows()?;
         let each = options.partitions.div_ceil(logical.shards.len().max(1) as u32).max(1);
         let mut partitions = vec![];
         for (at, shard) in logical.shards.iter().enumerate() {
@@ -393,6 +429,7 @@ impl OpenCut for MySqlCut {
 
     async fn scan(&self, partition: &Partition, options: &ScanOptions) -> Result<BatchStream> {
         let logical = self.logical(&partition.table)?;
+        self.has_rows()?;
         let foreign = || StoreError::Unsupported {
             store: self.shared.to_string(),
             what: "read a partition that it did not plan".into(),
@@ -474,6 +511,7 @@ impl OpenCut for MySqlCut {
     async fn images(&self, table: &TableName, from: &[ShardPosition]) -> Result<Option<Images>> {
         let closed = match (self.moment().await?, &self.lockless) {
             // Nobody would count what they make of the rows.
+            _ if self.past => return Ok(None),
             (Some(_), Some(lockless)) if !lockless.counts(self.logical(table)?) => return Ok(None),
             (Some(moment), _) => &moment.closed,
             (None, _) => &self.closed,
@@ -495,6 +533,9 @@ impl OpenCut for MySqlCut {
 
     async fn prove(&self, table: &TableName, request: &ProofRequest) -> Result<Option<SourceProof>> {
         let logical = self.logical(table)?;
+        if self.past {
+            return Ok(None);
+        }
         let proof = self.proof(table, logical, request).await;
         for shard in logical.shards.iter().filter(|_| !matches!(proof, Err(StoreError::CutLost { .. }))) {
             if let Some(witness) = self.witness(shard.server) {

@@ -20,6 +20,7 @@ mod load;
 mod lockless;
 mod names;
 mod options;
+mod past;
 mod plan;
 mod polite;
 mod pool;

@@ -261,7 +261,7 @@ impl Lockless {
             targets.insert(*at, changes::targets_of(shared, tables, *at).await?);
         }
         let sinks = changes::sinks(tables, true);
-        let mut ledger = Ledger { sinks, seq: changes::CLOSING, ..Ledger::default() };
+        let mut ledger = Ledger { sinks, ..Ledger::default() };
         closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
         let groups = match &marks {
             Some((marker, before)) => {

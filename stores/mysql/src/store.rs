@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use keepfast_model::point::Dependent;
 use keepfast_model::{ByteCount, ShardId, TableName, TableSchema};
 use keepfast_store::{
-    Capabilities, CutKind, CutOptions, Load, LoadOptions, OpenCut, PublishKind, Result, Store, StoreError,
-    SystemClock, TableInfo, Throttled, UndoToken, UnfinishedLoad, throttled,
+    Capabilities, CutKind, CutOptions, Load, LoadOptions, OpenCut, Past, PublishKind, Result, Store,
+    StoreError, SystemClock, TableInfo, Throttled, UndoToken, UnfinishedLoad, throttled,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -564,6 +564,11 @@ impl Store for MySqlStore {
 
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>> {
         Ok(Arc::new(MySqlCut::open(self.reading().await?, tables, options).await?))
+    }
+
+    async fn open_past_cut(&self, tables: &[TableName], past: &Past) -> Result<Option<Arc<dyn OpenCut>>> {
+        let cut = MySqlCut::past(self.reading().await?, tables, past).await?;
+        Ok(cut.map(|cut| Arc::new(cut) as _))
     }
 
     async fn attach_cut(&self, _: &serde_json::Value) -> Result<Arc<dyn OpenCut>> {

@@ -164,6 +164,12 @@ pub struct BackupArgs {
     /// Full, incremental, or what fits
     #[arg(long, value_enum, default_value_t)]
     pub mode: ModeArg,
+    /// The tables as they were before this time (UTC where no zone is given), as the store's log tells it
+    #[arg(long, value_name = "TIME", value_parser = crate::values::moment, conflicts_with = "before_transaction")]
+    pub until: Option<jiff::Timestamp>,
+    /// The tables as they were before this transaction (a GTID), as the store's log tells it
+    #[arg(long, value_name = "GTID")]
+    pub before_transaction: Option<String>,
     /// How much content the store's own checksums must cover
     #[arg(long, value_enum, default_value_t)]
     pub certify: CertifyArg,

@@ -269,6 +269,7 @@ impl Demo<'_> {
             to: vec![BACKUP.into()],
             selection: Selection::default(),
             mode: Mode::Auto,
+            until: None,
             certify: Certify::Sample,
             encrypt: None,
             segment_rows: None,

@@ -5,7 +5,7 @@ use crate::args::BackupArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{backup_json, statements::targets_exit};
-use keepfast_engine::api::{BackupRequest, RetainTerms, TableSet};
+use keepfast_engine::api::{BackupRequest, RetainTerms, TableSet, Until};
 
 pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
     let request = BackupRequest {
@@ -13,6 +13,7 @@ pub async fn run(app: &App, args: BackupArgs) -> Result<Exit, CliError> {
         to: args.to,
         selection: super::selection(args.selection)?,
         mode: args.mode.into(),
+        until: args.until.map(Until::Time).or(args.before_transaction.map(Until::Before)),
         certify: args.certify.into(),
         encrypt: args.encrypt,
         segment_rows: args.segment_rows,

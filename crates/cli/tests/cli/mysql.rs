@@ -3,7 +3,7 @@
 use crate::run::{Folder, document};
 use keepfast_mysql::testing::{self, Session};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// URLs of two servers of a kind; none where the run has none, which is said and counted.
 fn servers(kind: &str) -> Option<[String; 2]> {
@@ -130,10 +130,45 @@ fn a_table_of_shards_on_two_servers_is_one_table_and_says_how_exact_its_moment_i
             "{made}"
         );
         folder.ok(&["verify", "b", "--level", "compare"]);
+        let shards = "SELECT count(DISTINCT __keepfast_shard) AS n FROM shop.main.orders WHERE amount = 2";
+        assert!(folder.json(&["query", shards]).to_string().contains('4'));
         let sum = folder.json(&["query", "SELECT sum(amount) AS s FROM backup('b', 'shop.main.orders')"]);
         assert!(sum.to_string().contains("400"), "{sum}");
     }
 }
+
+/// Writers of transfers. They come to the end of their transactions also where a test fails: a branch that nobody decides would stay.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<u32>>,
+}
+
+impl Writers {
+    fn start(servers: &[String; 2], prefix: &str, writers: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let start = |writer| {
+            let (servers, prefix, stop) = (servers.clone(), prefix.to_owned(), stop.clone());
+            std::thread::spawn(move || transfer(&servers, &prefix, writer, &stop))
+        };
+        Self { threads: (0..writers).map(start).collect(), stop }
+    }
+
+    /// How many moves they made.
+    fn stop(mut self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        std::mem::take(&mut self.threads).into_iter().map(|writer| writer.join().unwrap()).sum()
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|writer| drop(writer.join()));
+    }
+}
+
+/// No name of a transaction is used twice.
+static ROUND: AtomicU32 = AtomicU32::new(0);
 
 /// Moves amounts between two servers by XA transactions until told to stop; says how many moves it made.
 fn transfer(servers: &[String; 2], prefix: &str, writer: u32, stop: &AtomicBool) -> u32 {
@@ -141,10 +176,10 @@ fn transfer(servers: &[String; 2], prefix: &str, writer: u32, stop: &AtomicBool)
     runtime.block_on(async {
         let mut sessions =
             [Session::open(&servers[0]).await.unwrap(), Session::open(&servers[1]).await.unwrap()];
-        let mut moves = 0;
+        let (mut moves, round) = (0, ROUND.fetch_add(1, Ordering::Relaxed));
         while !stop.load(Ordering::Relaxed) {
             let row = writer * 20 + moves % 20;
-            let xid = |at: usize| format!("'{prefix}-{writer}-{moves}','{at}'");
+            let xid = |at: usize| format!("'{prefix}-{round}-{moves}','{at}'");
             for (at, session) in sessions.iter_mut().enumerate() {
                 let (sign, row) = if at == 0 { ('-', row) } else { ('+', 1000 + row) };
                 let update =
@@ -189,13 +224,7 @@ fn each_backup_under_transfers_over_two_servers_comes_back_with_the_sum_and_is_w
                     servers[0], servers[1]
                 ),
             );
-            let stop = Arc::new(AtomicBool::new(false));
-            let writers: Vec<_> = (0..3)
-                .map(|writer| {
-                    let (servers, prefix, stop) = (servers.clone(), prefix.clone(), stop.clone());
-                    std::thread::spawn(move || transfer(&servers, &prefix, writer, &stop))
-                })
-                .collect();
+            let writers = Writers::start(&servers, &prefix, 3);
             let mut incremental = 0;
             for point in 0..6 {
                 let mode = if point % 3 == 0 { "full" } else { "incremental" };
@@ -203,8 +232,7 @@ fn each_backup_under_transfers_over_two_servers_comes_back_with_the_sum_and_is_w
                 assert_eq!(made["cut"]["exactness"], "exact", "{made}");
                 incremental += usize::from(made["tables"][0]["mode"] == "incremental");
             }
-            stop.store(true, Ordering::Relaxed);
-            let moves: u32 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+            let moves = writers.stop();
             assert!(
                 moves > 6 && incremental == 4,
                 "{kind}, {lock}: {moves} moves, {incremental} incremental points"
@@ -242,6 +270,113 @@ fn each_backup_under_transfers_over_two_servers_comes_back_with_the_sum_and_is_w
                 ]);
                 folder.ok(&["verify", "b", "--level", "content", "--against", "shop.main.accounts"]);
             }
+        }
+    }
+}
+
+/// Runs a statement as a transaction with a name of our own, and says the name.
+fn run_named(server: &str, mariadb: bool, number: u32, statement: &str) -> String {
+    let domain = std::process::id() * 10 + number;
+    match mariadb {
+        true => {
+            run(server, &[&format!("SET SESSION gtid_domain_id = {domain}"), statement]);
+            format!("{domain}-{}-1", value(server, "SELECT @@server_id"))
+        }
+        false => {
+            let name = format!("11111111-2222-3333-4444-{domain:012}:1");
+            run(server, &[&format!("SET SESSION gtid_next = '{name}'"), statement]);
+            name
+        }
+    }
+}
+
+#[test]
+fn moments_between_backups_come_back_by_time_and_by_transaction() {
+    for (number, kind) in (0..).zip(KINDS) {
+        let Some(servers) = servers(kind) else { continue };
+        let (folder, prefix) = (Folder::new(), format!("cli_then_{}", std::process::id()));
+        for (at, server) in servers.iter().enumerate() {
+            let rows: Vec<String> = (0..100).map(|n| format!("({}, 1000)", at * 1000 + n)).collect();
+            run(
+                server,
+                &[
+                    &format!("DROP DATABASE IF EXISTS {prefix}_{at}"),
+                    &format!("CREATE DATABASE {prefix}_{at}"),
+                    &format!(
+                        "CREATE TABLE {prefix}_{at}.accounts (id INT PRIMARY KEY, amount BIGINT NOT NULL)"
+                    ),
+                    &format!("INSERT INTO {prefix}_{at}.accounts VALUES {}", rows.join(",")),
+                ],
+            );
+        }
+        folder.write(
+            "keepfast.toml",
+            &format!(
+                "[stores.shop]\nurl = [\"{}\", \"{}\"]\ntransactions = \"xa\"\n[stores.shop.tables.accounts]\n\
+                 shards = \"{prefix}_{{0..1}}.accounts\"\nshard_rule = \"id div 1000\"\n",
+                servers[0], servers[1]
+            ),
+        );
+        let sums = || -> Vec<String> {
+            let sum =
+                |at: usize| value(&servers[at], &format!("SELECT SUM(amount) FROM {prefix}_{at}.accounts"));
+            vec![sum(0), sum(1)]
+        };
+        let transfers = |millis: u64| {
+            let writers = Writers::start(&servers, &prefix, 1);
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+            assert!(writers.stop() > 0);
+        };
+        let table = "shop.main.accounts";
+        folder.ok(&["backup", table, "--to", "b"]);
+        transfers(300);
+        // Logs have whole seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let (then, at_then) = (jiff::Timestamp::now().to_string(), sums());
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        transfers(300);
+        folder.ok(&["backup", table, "--to", "b", "--mode", "incremental"]);
+        transfers(300);
+        let before_deletion = sums();
+        assert_ne!(at_then, before_deletion);
+        let deletion = format!("DELETE FROM {prefix}_1.accounts WHERE id < 1090");
+        let name = run_named(&servers[1], kind == KINDS[0], number, &deletion);
+        transfers(300);
+        run(&servers[0], &[&format!("DROP TABLE {prefix}_0.accounts")]);
+        // A table that is gone: its newest backup first, and then the changes before what went wrong.
+        folder.ok(&["restore", table, "--from", "b"]);
+        let made = folder.json(&["backup", table, "--to", "b", "--before-transaction", &name]);
+        assert_eq!(
+            (&made["cut"]["exactness"], &made["tables"][0]["mode"]),
+            (&"exact".into(), &"incremental".into())
+        );
+        folder.ok(&["restore", table, "--from", "b"]);
+        assert_eq!(sums(), before_deletion, "{kind}");
+        // Before the newest point, too: from the point before it.
+        let made = folder.json(&["backup", table, "--to", "b", "--until", &then]);
+        assert_eq!(made["cut"]["at"].as_str().unwrap()[..19], then[..19], "{made}");
+        folder.ok(&["verify", "b", "--level", "compare"]);
+        folder.ok(&["restore", table, "--from", "b"]);
+        assert_eq!(sums(), at_then, "{kind}");
+        let shards = "SELECT __keepfast_shard AS shard, COUNT(*) AS n FROM backup('b', 'shop.main.accounts') GROUP BY 1 ORDER BY 1";
+        let shards = folder.json(&["query", shards]).to_string();
+        for at in 0..2 {
+            assert!(shards.contains(&format!("{prefix}_{at}.accounts")), "{shards}");
+        }
+        // Later points go on from it.
+        transfers(200);
+        folder.ok(&["backup", table, "--to", "b"]);
+        let now = sums();
+        folder.ok(&["restore", table, "--from", "b"]);
+        assert_eq!(sums(), now);
+        // What cannot be is refused.
+        for (args, says) in [
+            (["--until", "2000-01-01"], "before 2000-01-01"),
+            (["--until", "2999-01-01"], "not over"),
+            (["--before-transaction", "1-2-3"], "transaction '1-2-3'"),
+        ] {
+            let refused = folder.run(&[&["backup", table, "--to", "b"][..], &args[..]].concat());
+            assert!(refused.code != 0 && refused.err.contains(says), "{refused:?}");
         }
     }
 }

@@ -60,6 +60,7 @@ async fn copy(from: Arc<dyn Store>, to: Arc<dyn Store>) -> Result<BackupOutcome>
         to: vec!["columnar:///other".into()],
         selection: Selection::default(),
         mode: Mode::Auto,
+        until: None,
         certify: Certify::Full,
         encrypt: None,
         parity: None,

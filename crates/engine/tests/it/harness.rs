@@ -79,6 +79,7 @@ impl Harness {
             to: vec!["b".into()],
             selection,
             mode,
+            until: None,
             certify,
             encrypt: None,
             segment_rows: Some(256),

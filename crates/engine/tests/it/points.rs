@@ -88,6 +88,7 @@ async fn the_same_backup_to_two_vaults_gives_a_result_for_each() {
         to: vec!["b".into(), format!("{}#b", good.display()), format!("{}#b", file.display())],
         selection: Selection::default(),
         mode: Mode::Auto,
+        until: None,
         certify: Certify::Full,
         encrypt: None,
         segment_rows: None,

@@ -27,12 +27,14 @@ struct Held {
 pub struct RowSet {
     schema: TableSchema,
     rows: BTreeMap<Vec<u8>, BTreeMap<String, Held>>,
+    /// Number of the last change of each shard and key.
+    last: BTreeMap<(String, Vec<u8>), i64>,
 }
 
 impl RowSet {
     /// No rows.
     pub fn new(schema: &TableSchema) -> Self {
-        Self { schema: schema.clone(), rows: BTreeMap::new() }
+        Self { schema: schema.clone(), rows: BTreeMap::new(), last: BTreeMap::new() }
     }
 
     /// The rows of these physical batches, without a shard.
@@ -111,7 +113,7 @@ impl RowSet {
             .map(|c| self.schema.columns.iter().position(|old| old.id == c.id))
             .collect();
         let exact = self.schema.columns.len();
-        let mut set = Self::new(schema);
+        let mut set = Self { last: self.last.clone(), ..Self::new(schema) };
         for (key, shards) in &self.rows {
             for (shard, held) in shards {
                 let mut row: Row = from.iter().map(|at| at.and_then(|at| held.row[at].clone())).collect();
@@ -128,9 +130,8 @@ impl RowSet {
     /// # Errors
     /// `DuplicateKey` when a key stands in two shards afterwards; `Damaged` for changes that contradict themselves.
     pub fn apply(&mut self, batches: &[RecordBatch]) -> Result<()> {
-        let mut last = BTreeMap::new();
         for batch in batches {
-            self.apply_batch(batch, &mut last)?;
+            self.apply_batch(batch)?;
         }
         for shards in self.rows.values_mut() {
             shards.retain(|_, held| held.count != 0);
@@ -246,11 +247,7 @@ impl RowSet {
         }
     }
 
-    fn apply_batch(
-        &mut self,
-        batch: &RecordBatch,
-        last: &mut BTreeMap<(String, Vec<u8>), i64>,
-    ) -> Result<()> {
+    fn apply_batch(&mut self, batch: &RecordBatch) -> Result<()> {
         let wanted = keepfast_model::change::change_schema(&self.schema);
         let given = batch.schema();
         let fits = given.fields().len() >= wanted.fields().len()
@@ -293,7 +290,8 @@ impl RowSet {
             }
             let key = keys.value(i).to_vec();
             let seq = seqs.value(i);
-            if let Some(last) = last.insert((shard.to_owned(), key.clone()), seq).filter(|last| *last >= seq)
+            if let Some(last) =
+                self.last.insert((shard.to_owned(), key.clone()), seq).filter(|last| *last >= seq)
             {
                 return Err(damaged(format!(
                     "changes of shard {shard} are not in order: {seq} after {last}"

@@ -11,7 +11,7 @@ pub use fault::Fault;
 
 use crate::{
     BatchStream, Capabilities, CutOptions, Edit, Images, Load, LoadOptions, LoadState, LoadedPart, OpenCut,
-    PlanOptions, ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
+    Past, PlanOptions, ProofRequest, Published, Result, ScanOptions, Store, TableAtCut, TableInfo, UndoToken,
     UnfinishedLoad,
 };
 use arrow::array::RecordBatch;
@@ -88,6 +88,10 @@ impl Store for Faulty {
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>> {
         self.script.fail(&Fault::CutFails, "opening a cut")?;
         Ok(self.cut(self.inner.open_cut(tables, options).await?))
+    }
+    async fn open_past_cut(&self, tables: &[TableName], past: &Past) -> Result<Option<Arc<dyn OpenCut>>> {
+        self.script.fail(&Fault::CutFails, "opening a cut")?;
+        Ok(self.inner.open_past_cut(tables, past).await?.map(|cut| self.cut(cut)))
     }
     async fn attach_cut(&self, token: &serde_json::Value) -> Result<Arc<dyn OpenCut>> {
         Ok(self.cut(self.inner.attach_cut(token).await?))

@@ -19,12 +19,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-/// Numbers of changes: of branches that were prepared before the earlier cut, of the log between the cuts, and of branches that
-/// the later cut is closed over. Each is later than the one before it for every key, because branches in doubt hold their rows.
-const EARLIER: i64 = 0;
-const BETWEEN: i64 = 1 << 40;
-pub(crate) const CLOSING: i64 = 1 << 60;
-
 /// What a cut records of a server's log, besides its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recorded {
@@ -241,11 +235,9 @@ pub(crate) async fn read(
     unlocked: &BTreeMap<usize, Unlocked>,
 ) -> Result<LogRead> {
     let counts = unlocked.values().any(|at| at.counted.is_some());
-    let mut ledger =
-        Ledger { sinks: sinks(tables, counts), seq: BETWEEN, branch: 0, excluded: HashSet::new() };
+    let mut ledger = Ledger { sinks: sinks(tables, counts), ..Ledger::default() };
     let mut earlier = sinks(tables, counts);
     let mut uncounted = HashSet::new();
-    let mut earlier_seq = EARLIER;
     let before: BTreeMap<&str, &Position> = from.iter().map(|p| (p.shard.0.as_str(), &p.position)).collect();
     for (sink, (name, logical)) in ledger.sinks.iter_mut().zip(tables) {
         sink.fault = fault_of(shared, (name, logical), logs, &before);
@@ -266,7 +258,7 @@ pub(crate) async fn read(
             (log, tables),
             (&place, &recorded, unlocked.get(&log.server)),
             &mut ledger,
-            (&mut earlier, &mut earlier_seq, &mut uncounted),
+            (&mut earlier, &mut uncounted),
         );
         let fault = match between.await {
             Ok(None) => continue,
@@ -306,6 +298,13 @@ pub(crate) async fn read(
     }
     uncounted.extend(&ledger.excluded);
     Ok(LogRead { tables: read, excluded: Arc::new(ledger.excluded), uncounted })
+}
+
+/// Transactions that an earlier cut has though they stand behind its place on a server, by where their first events end.
+pub(crate) fn groups(since: &[ShardPosition], name: &str) -> Vec<Place> {
+    let before = since.iter().map(|p| (p.shard.0.as_str(), &p.position)).collect();
+    let recorded = found(&before, name).map(|(_, recorded)| recorded.groups).unwrap_or_default();
+    recorded.iter().filter_map(|text| Place::parse(text)).collect()
 }
 
 /// What was recorded of a server.
@@ -365,7 +364,7 @@ async fn between(
     (log, tables): (&ServerLog, &BTreeMap<TableName, Logical>),
     (place, recorded, unlocked): (&Place, &Recorded, Option<&Unlocked>),
     ledger: &mut Ledger,
-    (earlier, earlier_seq, uncounted): (&mut Vec<Sink>, &mut i64, &mut HashSet<u64>),
+    (earlier, uncounted): (&mut Vec<Sink>, &mut HashSet<u64>),
 ) -> Result<Option<Fault>, LogError> {
     let server = &shared.servers[log.server];
     let mut connection = server.connect().await?;
@@ -412,11 +411,9 @@ async fn between(
     }
     // They were prepared before the earlier cut and committed after it.
     std::mem::swap(&mut ledger.sinks, earlier);
-    std::mem::swap(&mut ledger.seq, earlier_seq);
     let end = End { server: log.server, place: place.clone(), near: None };
     let found = look_back(shared, &end, &decided, &mut targets, ledger).await;
     std::mem::swap(&mut ledger.sinks, earlier);
-    std::mem::swap(&mut ledger.seq, earlier_seq);
     let found = found?;
     uncounted.extend(early.iter().filter_map(|xid| found.get(xid).copied().flatten()));
     Ok((found.len() < decided.len()).then(|| {

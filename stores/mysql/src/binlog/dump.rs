@@ -33,6 +33,11 @@ impl Place {
         (own.0 == others.0).then(|| own.1.cmp(&others.1).then(self.offset.cmp(&other.offset)))
     }
 
+    /// Which file of its log it is in.
+    pub fn number(&self) -> Option<u64> {
+        numbered(&self.file).map(|(_, number)| number)
+    }
+
     /// What its display says.
     pub fn parse(text: &str) -> Option<Self> {
         let (file, offset) = text.rsplit_once(':')?;

@@ -4,6 +4,7 @@ use super::LogError;
 use crate::wire::WireError;
 use crate::wire::codec::Reader;
 use flate2::read::ZlibDecoder;
+use jiff::Timestamp;
 use std::borrow::Cow;
 use std::io::Read;
 
@@ -229,6 +230,49 @@ pub(crate) fn query(body: &[u8], of: u8) -> Result<Query<'_>, LogError> {
     let text =
         if of == kind::QUERY_COMPRESSED { Cow::Owned(unpacked(reader.0)?) } else { Cow::Borrowed(reader.0) };
     Ok(Query { database, text })
+}
+
+/// The name of a transaction, where its first event has one, and when it was committed: MySQL says it to the microsecond, and MariaDB
+/// the second in which the statement began that committed it.
+pub(crate) fn named(head: &Head, body: &[u8]) -> Result<(Option<String>, Timestamp), WireError> {
+    let mut reader = Reader(body);
+    let second = Timestamp::from_second(head.seconds.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+    match head.kind {
+        kind::MARIADB_GTID => {
+            let (number, domain) = (reader.u64()?, reader.u32()?);
+            Ok((Some(format!("{domain}-{}-{number}", head.server)), second))
+        }
+        kind::GTID | kind::ANONYMOUS_GTID => {
+            reader.u8()?;
+            let (source, number) = (reader.array::<16>()?, reader.u64()?);
+            let name = (head.kind == kind::GTID).then(|| format!("{}:{number}", uuid(&source)));
+            Ok((name, committed(&mut reader).unwrap_or(second)))
+        }
+        _ => Ok((None, second)),
+    }
+}
+
+/// When a transaction of MySQL was committed where it began.
+fn committed(reader: &mut Reader<'_>) -> Option<Timestamp> {
+    const ELSEWHERE: u64 = 1 << 55;
+    // Its kind, and the two numbers by which it is ordered.
+    (reader.u8().ok()? == 2).then_some(())?;
+    reader.take(16).ok()?;
+    let mut micros = || {
+        let [a, b, c, d, e, f, g] = reader.array().ok()?;
+        Some(u64::from_le_bytes([a, b, c, d, e, f, g, 0]))
+    };
+    let here = micros()?;
+    let micros = if here & ELSEWHERE != 0 { micros()? } else { here };
+    Timestamp::from_microsecond(i64::try_from(micros).ok()?).ok()
+}
+
+fn uuid(bytes: &[u8; 16]) -> String {
+    let mut text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    text
 }
 
 /// The branch that a prepared transaction of MariaDB is of, as its GTID says.

@@ -38,9 +38,9 @@ const WHAT: &str = "follow marked transactions";
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     /// Where the logs stood: their ids are read from there.
-    near: BTreeMap<usize, Place>,
+    pub near: BTreeMap<usize, Place>,
     /// Where they stood later: an id that shows behind it first is to be whole.
-    edge: BTreeMap<usize, Place>,
+    pub edge: BTreeMap<usize, Place>,
     /// Ids that tables of intents have, with the number of servers that each is of.
     intents: BTreeMap<usize, Vec<(Vec<u8>, u64)>>,
 }

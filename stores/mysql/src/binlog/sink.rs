@@ -82,11 +82,14 @@ impl Sink {
         }
         fields.push(Arc::new(Field::new(BRANCH, DataType::UInt64, false)));
         fields.extend(IMAGES.map(|name| Arc::new(Field::new(name, DataType::FixedSizeBinary(16), true))));
+        let mut open = table.clone();
+        // Of a row that is gone only the key is said.
+        open.columns.iter_mut().for_each(|column| column.nullable = true);
         Self {
             schema: Arc::new(Schema::new(fields)),
-            decoder: Decoder::new(table, exact),
-            before: Decoder::new(table, exact),
-            hasher: RowHasher::new(table),
+            decoder: Decoder::new(&open, exact),
+            before: Decoder::new(&open, exact),
+            hasher: RowHasher::new(&open),
             changes: vec![],
             shards,
             writer: None,

@@ -155,17 +155,30 @@ pub(crate) enum Groups {
 /// Numbers of rows that a walk collects at most.
 const MOST_ROWS: usize = 8 << 20;
 
-/// What is the same over several walks: where changes go, and their numbers.
+/// What is the same over several walks: where changes go, and which transactions count.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub sinks: Vec<Sink>,
-    /// Number of the next change. Later changes of a key have higher ones.
-    pub seq: i64,
     /// Number of the transaction under way; no two have one.
     pub branch: u64,
     /// Transactions that do not count.
     pub excluded: HashSet<u64>,
 }
+
+/// Numbers that an event's changes can have: those of its bytes in the log, [`EACH`] a byte, so that a later change of a key has a higher
+/// number, whichever cut it is read for. (A branch in doubt holds its rows: what is in the log between its rows and its decision is of
+/// others.) None where the log is larger than numbers are.
+fn numbers(end: &Place, size: u32) -> Option<Range<i64>> {
+    let file = i64::try_from(end.number()?).ok().filter(|file| *file < FILES)?;
+    let last = i64::try_from(end.offset).ok().filter(|offset| *offset < BYTES)?;
+    let of = |offset: i64| (file * BYTES + offset) * EACH;
+    Some(of((last - i64::from(size)).max(0))..of(last))
+}
+
+/// Files of a log that can be numbered, bytes of each, and changes of each byte; their product is all that there are.
+const FILES: i64 = 1 << 22;
+const BYTES: i64 = 1 << 36;
+const EACH: i64 = 1 << 5;
 
 /// A walk, and what came of it.
 #[derive(Debug)]
@@ -173,6 +186,8 @@ pub(crate) struct Walk<'a> {
     targets: &'a mut Targets,
     ledger: &'a mut Ledger,
     wanted: Wanted,
+    /// Numbers of the changes of the event under way.
+    numbers: Range<i64>,
     maps: HashMap<u64, usize>,
     current: Option<Xid>,
     /// Sinks that the transaction under way wrote to.
@@ -221,6 +236,7 @@ impl<'a> Walk<'a> {
             targets,
             ledger,
             wanted,
+            numbers: 0..0,
             maps: HashMap::new(),
             current: None,
             touched: BTreeSet::new(),
@@ -264,6 +280,7 @@ impl<'a> Walk<'a> {
                 true => self.at.offset = end.offset,
                 false => self.at = end.clone(),
             }
+            self.numbers = numbers(end, head.size).unwrap_or_default();
             self.event(head, body)?;
             if let (true, Some(origin)) = (first, dump.origin()) {
                 first = false;
@@ -518,8 +535,8 @@ impl<'a> Walk<'a> {
         };
         let at = self.maps.get(&event::rows_table(body)?).copied();
         let (true, Some(at)) = (wanted, at) else { return Ok(()) };
-        let Self { targets, ledger, row, before, short, places, places_before, .. } = self;
-        let Ledger { sinks, seq, branch, .. } = &mut **ledger;
+        let Self { targets, ledger, numbers, row, before, short, places, places_before, .. } = self;
+        let Ledger { sinks, branch, .. } = &mut **ledger;
         let target = &targets.all[at];
         // Some tables are only looked at.
         let Some(sink) = sinks.get_mut(target.sink) else { return Ok(()) };
@@ -534,9 +551,12 @@ impl<'a> Walk<'a> {
         let mut held = 0;
         let mut put =
             |sink: &mut Sink, op: ChangeOp, count: Option<i64>, row: &[u8], before: Option<&[u8]>| {
-                let change =
-                    Change { op, seq: *seq, shard: target.shard, count, branch: *branch, before: false };
-                *seq += 1;
+                let seq = numbers.next().ok_or_else(|| {
+                    LogError::Gone(
+                        "an event has more changes, or its log more bytes, than can be numbered".into(),
+                    )
+                })?;
+                let change = Change { op, seq, shard: target.shard, count, branch: *branch, before: false };
                 held += row.len() + before.map_or(0, <[u8]>::len);
                 sink.push(change, form.heads(), row, before)
             };

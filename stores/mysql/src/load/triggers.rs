@@ -109,6 +109,9 @@ pub(super) fn say_homeless(triggers: &[Kept], places: &[Place]) {
     }
 }
 
+/// What a server says of a trigger of a name that another has.
+const EXISTS: u16 = 1359;
+
 impl At<'_> {
     async fn session(&self) -> Result<Connection, StoreError> {
         // Only who has the load's lock changes anything.
@@ -123,7 +126,14 @@ impl At<'_> {
         }
         let mut session = self.session().await?;
         for trigger in &self.step.triggers {
-            let made = trigger.make(&mut session, &trigger.temporary, &trigger.before).await;
+            let mut made = trigger.make(&mut session, &trigger.temporary, &trigger.before).await;
+            if made.as_ref().is_err_and(|e| e.code() == Some(EXISTS)) {
+                // The last statement of a process that died may come to its end behind all that looked for what it left.
+                let database = &trigger.kept.database;
+                let dropped = drop_trigger(&mut session, database, &trigger.temporary).await;
+                dropped.map_err(|e| self.failed("drop a trigger", e))?;
+                made = trigger.make(&mut session, &trigger.temporary, &trigger.before).await;
+            }
             let what = format!("make {} on the restored table", trigger.kept.called());
             made.map_err(|e| self.failed(&what, e))?;
         }

@@ -322,6 +322,7 @@ impl Running {
             to: vec![to.into()],
             selection: Selection::default(),
             mode,
+            until: None,
             certify: Certify::Full,
             encrypt: encrypt.map(str::to_owned),
             segment_rows: Some(64),
