@@ -13,7 +13,9 @@ use keepfast_model::cut::Exactness;
 use keepfast_mysql::testing::Session;
 use keepfast_mysql::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};
 use keepfast_store::conformance::{RowSet, read_table};
-use keepfast_store::{CutOptions, OpenCut, PlanOptions, ProofRequest, ScanOptions, Store, StoreError};
+use keepfast_store::{
+    CutOptions, OpenCut, Past, PlanOptions, ProofRequest, ScanOptions, Store, StoreError, Until,
+};
 use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -423,7 +425,7 @@ async fn without_a_lock_tables_without_a_key_and_accounts_that_cannot_read_the_l
         run(&urls[0], &[&format!("CREATE TABLE {name}.keyed (id INT PRIMARY KEY)")]).await;
         let mut grants = vec![format!("SELECT ON {name}.*"), "RELOAD, PROCESS ON *.*".to_owned()];
         grants.push(match kind == MARIADB_URLS {
-            true => "BINLOG MONITOR ON *.*".to_owned(),
+            true => "BINLOG MONITOR, REPLICA MONITOR ON *.*".to_owned(),
             false => "REPLICATION CLIENT, XA_RECOVER_ADMIN ON *.*".to_owned(),
         });
         let who = fresh("kf_no_log");
@@ -433,5 +435,63 @@ async fn without_a_lock_tables_without_a_key_and_accounts_that_cannot_read_the_l
             store.unwrap().open_cut(&[named(&name, "keyed")], &CutOptions::default()).await.unwrap_err();
         assert!(refused.to_string().contains("may not read its binary log (REPLICATION SLAVE)"), "{refused}");
         drop_account(&urls[0], &who).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moments_that_are_over_have_the_sum_too() {
+    let _logs = LOGS.read().await;
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        for (how, transactions) in
+            [(Commits::Xa, Transactions::Xa), (Commits::Twice, marker()), (Commits::Intents, intents())]
+        {
+            let (store, prefix) =
+                bank(&urls, Options { transactions, lock: Lock::Barrier, ..Options::default() }).await;
+            let (stop, pause) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let state = (stop.clone(), pause.clone());
+                    tokio::spawn(write(urls.to_vec(), prefix.clone(), writer, how, state))
+                })
+                .collect();
+            let tables = [accounts(), moves()];
+            let cut = store.open_cut(&tables, &CutOptions::default()).await.unwrap();
+            let scanned = (scan(cut.as_ref(), &accounts()).await, scan(cut.as_ref(), &moves()).await);
+            let first = (
+                closed(cut.as_ref(), scanned.0, &accounts()).await,
+                closed(cut.as_ref(), scanned.1, &moves()).await,
+            );
+            let since = cut.cut().positions;
+            cut.release().await.unwrap();
+            let mut moments = vec![];
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                moments.push(jiff::Timestamp::now());
+            }
+            // Some transactions are always under way at a moment.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            stop.store(true, Ordering::Relaxed);
+            for writer in writers {
+                writer.await.unwrap();
+            }
+            let mut made = vec![];
+            for time in moments {
+                let past = Past { until: Until::Time(time), since: since.clone() };
+                let cut = store.open_past_cut(&tables, &past).await.unwrap().expect("a time needs no name");
+                assert_eq!((cut.cut().exactness, cut.cut().at), (Exactness::Exact, time), "{kind} {how:?}");
+                let (mut amounts, mut moved) = first.clone();
+                for (table, rows) in tables.iter().zip([&mut amounts, &mut moved]) {
+                    let changes = cut.changes(table, &since).await.unwrap();
+                    rows.apply(&changes.try_collect::<Vec<_>>().await.unwrap()).unwrap();
+                }
+                assert_eq!((torn(&moved), sum(&amounts)), (0, 2 * ROWS as i64 * AMOUNT), "{kind} {how:?}");
+                assert!(cut.plan(&accounts(), &PlanOptions::default()).await.is_err(), "it has no rows");
+                assert!(cut.prove(&accounts(), &ProofRequest::default()).await.unwrap().is_none());
+                made.push(moved.len());
+            }
+            eprintln!("{kind} {how:?}: rows of moves at four moments: {made:?}");
+            assert!(made.is_sorted() && made[0] < made[3], "{made:?}");
+        }
     }
 }
