@@ -2,9 +2,11 @@
 
 use crate::args::Global;
 use crate::error::CliError;
+use keepfast_engine::EngineError;
 use keepfast_keys::{Credentials, KeyError, Passphrase};
 use std::io::IsTerminal;
 use std::path::Path;
+use zeroize::Zeroizing;
 
 /// Names the variable that holds a passphrase.
 pub const PASSPHRASE: &str = "KEEPFAST_PASSPHRASE";
@@ -73,6 +75,23 @@ pub fn ask(what: &str, new: bool) -> Result<Passphrase, CliError> {
         return Err(CliError::usage("the two passphrases differ"));
     }
     Ok(first)
+}
+
+/// Asks for the password of a store without showing it.
+///
+/// # Errors
+/// [`EngineError::Usage`] where nobody can be asked.
+pub fn password(store: &str) -> Result<Zeroizing<String>, EngineError> {
+    protect_memory();
+    let refuse = |reason: String| EngineError::Usage { what: format!("store '{store}'"), reason };
+    if !can_ask() {
+        let reason = "its password is asked for at a terminal, and here is none; password_file and password_env name other places";
+        return Err(refuse(reason.into()));
+    }
+    let asked = rpassword::prompt_password(format!("Password of store {store}: "));
+    asked
+        .map(Zeroizing::new)
+        .map_err(|e| refuse(format!("its password cannot be read from the terminal: {e}")))
 }
 
 /// Keeps keys out of core files and from other processes of the same user, from before the first secret is read or made

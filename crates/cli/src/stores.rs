@@ -1,6 +1,6 @@
 //! From names and URLs to open stores. The only place that knows which kinds of stores this program links.
 
-use crate::credentials::{passphrase_of, protect_memory, with_identities};
+use crate::credentials::{self, passphrase_of, protect_memory, with_identities};
 use crate::error::CliError;
 use crate::values::shown;
 use async_trait::async_trait;
@@ -84,7 +84,10 @@ impl Stores {
                         what: format!("store '{name}'"),
                         reason: e.to_string(),
                     };
-                    options.password = store.password(name).map_err(refused)?.map(Zeroizing::new);
+                    options.password = match store.password_prompt {
+                        true => Some(credentials::password(name)?),
+                        false => store.password(name).map_err(refused)?.map(Zeroizing::new),
+                    };
                     let sharded = store.tables.iter().map(|(name, table)| {
                         let key =
                             table.key.iter().flat_map(|key| key.split(',')).map(|key| key.trim().to_owned());

@@ -40,6 +40,9 @@ pub struct StoreConfig {
     /// The environment variable that holds its password.
     #[serde(default)]
     pub password_env: Option<String>,
+    /// Whether its password is asked for at the terminal.
+    #[serde(default)]
+    pub password_prompt: bool,
     /// The file that holds the passphrase of an encrypted store.
     #[serde(default)]
     pub passphrase_file: Option<PathBuf>,
@@ -94,6 +97,7 @@ impl fmt::Debug for StoreConfig {
             .field("url", &self.url)
             .field("password_file", &self.password_file)
             .field("password_env", &self.password_env)
+            .field("password_prompt", &self.password_prompt)
             .field("passphrase_file", &self.passphrase_file)
             .field("identity", &self.identity)
             .field("replica_url", &self.replica_url)
@@ -203,8 +207,9 @@ impl Config {
             if store.replica_url.as_ref().is_some_and(|urls| urls.all().len() != store.url.all().len()) {
                 return wrong("needs one replica_url for each url, or none");
             }
-            if store.password_file.is_some() && store.password_env.is_some() {
-                return wrong("has both password_file and password_env");
+            let places = [store.password_file.is_some(), store.password_env.is_some(), store.password_prompt];
+            if places.into_iter().filter(|given| *given).count() > 1 {
+                return wrong("has more than one of password_file, password_env and password_prompt");
             }
         }
         Ok(config)
@@ -212,7 +217,7 @@ impl Config {
 }
 
 impl StoreConfig {
-    /// Its password, where the configuration says that there is one.
+    /// Its password, where the configuration says where it stands.
     ///
     /// # Errors
     /// [`ConfigError::Secret`] when it is not where the configuration says.
@@ -267,7 +272,11 @@ mod tests {
             ("[stores.a]\nurl = 3\n", 2, "url is a text"),
             ("\n[stores.a]\nurl = []\n", 2, "has no url"),
             ("[stores.a]\nurl = \"s3://bucket\"\n", 1, "not of a store"),
-            ("[stores.a]\nurl = \"mysql://h\"\npassword_env = \"P\"\npassword_file = \"p\"\n", 1, "both"),
+            (
+                "[stores.a]\nurl = \"mysql://h\"\npassword_env = \"P\"\npassword_file = \"p\"\n",
+                1,
+                "more than one",
+            ),
             ("[stores.a]\nurl = \"columnar:///x\"\n[stores.a]\nurl = \"columnar:///y\"\n", 3, "duplicate"),
         ] {
             let error = read(text).unwrap_err();

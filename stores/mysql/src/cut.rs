@@ -9,7 +9,6 @@ use crate::barrier::{Held, Server as AtServer};
 use crate::binlog::changes::{self, LogRead, ServerLog};
 use crate::binlog::closing::{self, Closed};
 use crate::binlog::sink::Kept;
-use crate::binlog::walk::Ledger;
 use crate::binlog::{Fault, marker};
 use crate::catalog::PhysicalTable;
 use crate::connection::Connection;
@@ -311,25 +310,9 @@ impl MySqlCut {
         marks: Option<(Marker, marker::Before)>,
     ) -> Result<Closed> {
         let ends = closing::ends(held);
-        let mut decided = closing::decide(shared, held).await?;
-        let mut targets = BTreeMap::new();
-        // Where nothing is to be rolled forward, nothing is read.
-        if !decided.branches.is_empty() || marks.is_some() {
-            for end in &ends {
-                targets.insert(end.server, changes::targets_of(shared, tables, end.server).await?);
-            }
-        }
-        let sinks = changes::sinks(tables, true);
-        let mut ledger = Ledger { sinks, ..Ledger::default() };
-        closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
-        let groups = match &marks {
-            Some((marker, before)) => {
-                let with = (marker, before);
-                marker::close(shared, with, &ends, &mut targets, &mut ledger, &mut decided.torn).await?
-            }
-            None => BTreeMap::new(),
-        };
-        Ok(Closed { groups, ..closing::finish(shared, decided, ledger)? })
+        let decided = closing::decide(shared, held).await?;
+        let marks = marks.as_ref().map(|(marker, before)| (marker, before));
+        closing::close_over(shared, tables, &ends, decided, marks).await
     }
 
     /// What a moment has of a table behind its places.

@@ -256,25 +256,12 @@ impl Lockless {
         let mut ends: Vec<End> =
             ends.map(|((server, place), near)| End { server: *server, place, near: Some(near) }).collect();
         let mut decided = closing::settle(shared, &mut ends).await?;
-        let mut targets = BTreeMap::new();
-        for at in &servers {
-            targets.insert(*at, changes::targets_of(shared, tables, *at).await?);
-        }
-        let sinks = changes::sinks(tables, true);
-        let mut ledger = Ledger { sinks, ..Ledger::default() };
-        closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
-        let groups = match &marks {
-            Some((marker, before)) => {
-                let with = (*marker, before);
-                marker::close(shared, with, &ends, &mut targets, &mut ledger, &mut decided.torn).await?
-            }
-            None => BTreeMap::new(),
-        };
         let mut unlocked = self.unlocked.clone();
         for (server, doubt) in std::mem::take(&mut decided.doubt) {
             unlocked.entry(server).or_default().doubt = doubt;
         }
-        let closed = Closed { groups, ..closing::finish(shared, decided, ledger)? };
+        let marks = marks.as_ref().map(|(marker, before)| (*marker, before));
+        let closed = closing::close_over(shared, tables, &ends, decided, marks).await?;
         let mut logs = vec![];
         for (end, from) in ends.iter().zip(&self.from) {
             let of = (closed.branches.get(&end.server), closed.groups.get(&end.server));

@@ -8,12 +8,11 @@ use crate::binlog::changes::{self, ServerLog};
 use crate::binlog::closing::{self, Closed, End, place};
 use crate::binlog::dump::{Dump, Place};
 use crate::binlog::event::{self, kind};
-use crate::binlog::marker::{self, Before};
-use crate::binlog::walk::Ledger;
+use crate::binlog::marker::Before;
 use crate::binlog::{LogError, server};
 use crate::connection::Connection;
 use crate::error::failed;
-use crate::options::{Marker, Transactions};
+use crate::options::Transactions;
 use crate::store::{Logical, Server, Shared};
 use jiff::{SignedDuration, Timestamp};
 use keepfast_model::cut::Exactness;
@@ -103,23 +102,13 @@ pub(crate) async fn find(
         before.edge.insert(*at, found.edge);
         ends.push(End { server: *at, place: end, near: Some(start.clone()) });
     }
-    let mut decided = closing::settle(shared, &mut ends).await?;
-    let mut targets = BTreeMap::new();
-    for at in servers {
-        targets.insert(*at, changes::targets_of(shared, tables, *at).await?);
-    }
-    let sinks = changes::sinks(tables, true);
-    let mut ledger = Ledger { sinks, ..Ledger::default() };
-    closing::roll_forward(shared, &ends, &mut decided, &mut targets, &mut ledger).await?;
+    let decided = closing::settle(shared, &mut ends).await?;
     let several = servers.len() > 1;
-    let groups = match &shared.transactions {
-        Transactions::Marked(marker) if several => {
-            let with: (&Marker, &Before) = (marker, &before);
-            marker::close(shared, with, &ends, &mut targets, &mut ledger, &mut decided.torn).await?
-        }
-        _ => BTreeMap::new(),
+    let marks = match &shared.transactions {
+        Transactions::Marked(marker) if several => Some((marker, &before)),
+        _ => None,
     };
-    let closed = Closed { groups, ..closing::finish(shared, decided, ledger)? };
+    let closed = closing::close_over(shared, tables, &ends, decided, marks).await?;
     let mut logs = vec![];
     for end in &ends {
         let of = (closed.branches.get(&end.server), closed.groups.get(&end.server));

@@ -2,6 +2,8 @@
 
 use crate::run::{Folder, document};
 use keepfast_mysql::testing::{self, Session};
+use std::io::{Read, Write};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -378,5 +380,46 @@ fn moments_between_backups_come_back_by_time_and_by_transaction() {
             let refused = folder.run(&[&["backup", table, "--to", "b"][..], &args[..]].concat());
             assert!(refused.code != 0 && refused.err.contains(says), "{refused:?}");
         }
+    }
+}
+
+#[test]
+fn a_password_is_asked_for_at_the_terminal_and_not_shown() {
+    for kind in KINDS {
+        let Some([server, _]) = servers(kind) else { continue };
+        let (folder, database) = (Folder::new(), format!("cli_ask_{}", std::process::id()));
+        run(
+            &server,
+            &[
+                &format!("DROP DATABASE IF EXISTS {database}"),
+                &format!("CREATE DATABASE {database}"),
+                &format!("CREATE TABLE {database}.t (id INT PRIMARY KEY)"),
+            ],
+        );
+        let (url, password) = parted(&server);
+        folder.write("keepfast.toml", &format!("[stores.shop]\nurl = \"{url}\"\npassword_prompt = true\n"));
+        let table = format!("shop.{database}.t");
+        let refused = folder.run(&["backup", &table, "--to", "b"]);
+        assert!(refused.code != 0 && refused.err.contains("at a terminal"), "{refused:?}");
+        // A terminal of its own.
+        let keepfast = folder.command(&["backup", &table, "--to", "b"]);
+        let words: Vec<_> = std::iter::once(keepfast.get_program()).chain(keepfast.get_args()).collect();
+        let line: Vec<String> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &line.join(" "), "/dev/null"]).current_dir(folder.path());
+        script.envs(keepfast.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut terminal = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut typed, mut shown) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+        let mut said = vec![];
+        let mut byte = [0];
+        while !said.ends_with(b"Password of store shop: ") {
+            assert_eq!(shown.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
+            said.push(byte[0]);
+        }
+        typed.write_all(format!("{password}\n").as_bytes()).unwrap();
+        shown.read_to_end(&mut said).unwrap();
+        let said = String::from_utf8_lossy(&said);
+        assert!(terminal.wait().unwrap().success(), "{said}");
+        assert!(said.contains("b@1") && !said.contains(&password), "{said}");
     }
 }

@@ -7,14 +7,17 @@
 
 use super::dump::{FIRST, Place};
 use super::event::Xid;
+use super::marker::{self, Before};
 use super::sink::Kept;
 use super::walk::{Ledger, Order, Step, Targets, Walk, Wanted};
-use super::{LogError, server};
+use super::{LogError, changes, server};
 use crate::address::Address;
 use crate::barrier::Held;
 use crate::connection::Connection;
 use crate::error::failed;
-use crate::store::{Server, Shared};
+use crate::options::Marker;
+use crate::store::{Logical, Server, Shared};
+use keepfast_model::TableName;
 use keepfast_store::{Result, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -356,8 +359,32 @@ fn late(sides: &[Side]) -> impl Iterator<Item = (u32, Vec<u8>)> {
     behind.filter(|order| order.step == Step::Prepared).map(|order| order.xid.global())
 }
 
+/// Closes a moment over what was decided, and over transactions with ids where there are marks of them.
+pub(crate) async fn close_over(
+    shared: &Shared,
+    tables: &BTreeMap<TableName, Logical>,
+    ends: &[End],
+    mut decided: Decided,
+    marks: Option<(&Marker, &Before)>,
+) -> Result<Closed> {
+    let mut targets = BTreeMap::new();
+    // Where nothing is to be rolled forward, nothing is read.
+    if !decided.branches.is_empty() || marks.is_some() {
+        for end in ends {
+            targets.insert(end.server, changes::targets_of(shared, tables, end.server).await?);
+        }
+    }
+    let mut ledger = Ledger { sinks: changes::sinks(tables, true), ..Ledger::default() };
+    roll_forward(shared, ends, &mut decided, &mut targets, &mut ledger).await?;
+    let groups = match marks {
+        Some(with) => marker::close(shared, with, ends, &mut targets, &mut ledger, &mut decided.torn).await?,
+        None => BTreeMap::new(),
+    };
+    Ok(Closed { groups, ..finish(shared, decided, ledger)? })
+}
+
 /// Reads the rows of branches that were prepared before the ends and are in the moment.
-pub(crate) async fn roll_forward(
+async fn roll_forward(
     shared: &Shared,
     ends: &[End],
     decided: &mut Decided,
@@ -381,7 +408,7 @@ pub(crate) async fn roll_forward(
 }
 
 /// What was read, by table.
-pub(crate) fn finish(shared: &Shared, decided: Decided, ledger: Ledger) -> Result<Closed> {
+fn finish(shared: &Shared, decided: Decided, ledger: Ledger) -> Result<Closed> {
     let mut closed = Closed { branches: decided.branches, torn: decided.torn, ..Closed::default() };
     for sink in ledger.sinks {
         match sink
