@@ -308,6 +308,8 @@ pub struct RestoreRequest {
     pub selection: Selection,
     /// What happens with existing tables.
     pub if_exists: IfExists,
+    /// By which rule rows go into shards, where it is another one than the store declares.
+    pub shard_rule: Option<String>,
     /// Rows a segment of the restored table aims at.
     pub segment_rows: Option<u32>,
     /// Whether damaged segments are left out and named, instead of failing the restore.

@@ -59,6 +59,7 @@ impl Engine {
                     mode: if existing.is_some() { LoadMode::Replace } else { LoadMode::Create },
                     segment_rows: request.segment_rows,
                     replaced_tag: "copy".into(),
+                    shard_rule: None,
                 });
             }
             let targets: Vec<TableName> = tables.iter().map(|t| t.target.clone()).collect();

@@ -105,6 +105,7 @@ impl Engine {
             mode: LoadMode::Create,
             segment_rows: None,
             replaced_tag: "import".into(),
+            shard_rule: None,
         };
         let run = RunId(uuid::Uuid::new_v4().simple().to_string());
         let load = store.begin_load(LoadOptions { run, tables: vec![table] }).await?;

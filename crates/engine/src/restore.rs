@@ -235,6 +235,7 @@ impl Engine {
                         .then_some(job.from.target_rows)
                         .or(request.segment_rows),
                     replaced_tag: prepared.id.seq.to_string(),
+                    shard_rule: request.shard_rule.clone(),
                 });
             }
             let run = prepared.vault.new_run()?;
@@ -490,11 +491,12 @@ impl Engine {
 fn fingerprint(request: &RestoreRequest, prepared: &Prepared) -> String {
     let tables: Vec<_> = prepared.jobs.iter().map(|j| (&j.from.id, j.to.to_string())).collect();
     let text = format!(
-        "{}\n{}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{}\n{}\n{tables:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         prepared.vault.id(),
         prepared.id,
         request.selection,
         request.if_exists,
+        request.shard_rule,
         request.segment_rows,
         request.skip_damaged,
         request.skip_shredded

@@ -294,6 +294,7 @@ pub fn restore_request(restore: &sql::Restore) -> Result<RestoreRequest> {
             Some(sql::IfExists::Merge) => IfExists::Merge,
             Some(sql::IfExists::Replace) | None => IfExists::Replace,
         },
+        shard_rule: restore.options.shard_rule.clone(),
         segment_rows: None,
         skip_damaged: false,
         skip_shredded: false,

@@ -181,12 +181,14 @@ pub struct BackupOptions {
 pub struct RestoreOptions {
     /// `if_exists = replace | fail | merge`
     pub if_exists: Option<IfExists>,
+    /// `shard_rule = 'user_id % 128'`: by which rule rows go into shards.
+    pub shard_rule: Option<String>,
     /// `threads = n`: partitions written at the same time, 1 to 1,024.
     pub threads: Option<NonZeroUsize>,
 }
 
 const BACKUP_KEYS: &str = "mode, until, before_transaction, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode";
-const RESTORE_KEYS: &str = "if_exists, threads";
+const RESTORE_KEYS: &str = "if_exists, shard_rule, threads";
 
 impl Cursor<'_> {
     /// `(key = value, …)` of a backup.
@@ -232,6 +234,7 @@ impl Cursor<'_> {
         for given in self.option_list()? {
             match given.key.to_ascii_lowercase().as_str() {
                 "if_exists" => given.read(&mut options.if_exists)?,
+                "shard_rule" => given.read_with(&mut options.shard_rule, |text| Ok(text.to_owned()))?,
                 "threads" => given.read_with(&mut options.threads, threads)?,
                 _ => return Err(given.unknown(RESTORE_KEYS)),
             }

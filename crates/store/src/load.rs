@@ -38,6 +38,9 @@ pub struct LoadTable {
     pub segment_rows: Option<u32>,
     /// Restore's `<table>__replaced_<seq>_<n>`: the `<seq>` of it. The store chooses `<n>`.
     pub replaced_tag: String,
+    /// By which rule rows go into its shards, where it is another one than the store declares.
+    #[serde(default)]
+    pub shard_rule: Option<String>,
 }
 
 /// What to load.

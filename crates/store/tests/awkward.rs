@@ -534,6 +534,7 @@ async fn load(store: &AwkwardStore, mode: LoadMode, rows: RecordBatch) -> Arc<dy
         mode,
         segment_rows: None,
         replaced_tag: "1".into(),
+        shard_rule: None,
     };
     let options = LoadOptions { run: keepfast_model::RunId("r".into()), tables: vec![table] };
     let load = store.begin_load(options).await.unwrap();
@@ -578,6 +579,7 @@ async fn a_load_with_a_key_twice_is_refused() {
         mode: LoadMode::Create,
         segment_rows: None,
         replaced_tag: "1".into(),
+        shard_rule: None,
     };
     let options = LoadOptions { run: keepfast_model::RunId("r".into()), tables: vec![table] };
     let load = store.begin_load(options).await.unwrap();

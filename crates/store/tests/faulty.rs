@@ -175,6 +175,7 @@ async fn a_lost_answer_leaves_the_publication_done() {
             mode: LoadMode::Create,
             segment_rows: None,
             replaced_tag: "1".into(),
+            shard_rule: None,
         }],
     };
     let load = store.begin_load(options).await.unwrap();
@@ -201,6 +202,7 @@ async fn a_store_that_loses_a_row_of_a_part_says_that_it_has_it() {
             mode: LoadMode::Create,
             segment_rows: None,
             replaced_tag: "1".into(),
+            shard_rule: None,
         }],
     };
     let load = store.begin_load(options).await.unwrap();

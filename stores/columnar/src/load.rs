@@ -100,6 +100,15 @@ impl ColumnarLoad {
         let mut tables = vec![];
         for load in options.tables {
             load.schema.check(&load.target.to_string())?;
+            if let Some(rule) = &load.shard_rule {
+                return Err(StoreError::Unsupported {
+                    store: store.shared.url(),
+                    what: format!(
+                        "put rows of table '{}' into shards by the rule '{rule}': it has none",
+                        load.target
+                    ),
+                });
+            }
             if load.mode == LoadMode::Create && head.table(&load.target).is_some() {
                 return Err(store.exists(&load.target));
             }

@@ -217,6 +217,9 @@ pub struct RestoreArgs {
     /// A time (UTC where no zone is given) or a restore point
     #[arg(long, value_name = "TIME_OR_POINT")]
     pub as_of: Option<PointSelector>,
+    /// By which rule rows go into shards, where it is another one than the store declares
+    #[arg(long, value_name = "SQL")]
+    pub shard_rule: Option<String>,
     /// Another name for the table, or the URL of a store
     #[arg(long, value_name = "TABLE_OR_URL")]
     pub into: Option<String>,

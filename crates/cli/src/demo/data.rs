@@ -76,6 +76,7 @@ pub async fn load(store: &dyn Store, table: &TableName, rows: u64, threads: usiz
                 mode: LoadMode::Create,
                 segment_rows: None,
                 replaced_tag: "demo".into(),
+                shard_rule: None,
             }],
         })
         .await?;

@@ -136,6 +136,7 @@ impl Demo<'_> {
             into: None,
             selection: Selection::default(),
             if_exists: IfExists::Replace,
+            shard_rule: None,
             segment_rows: None,
             skip_damaged: false,
             skip_shredded: false,

@@ -36,6 +36,7 @@ pub async fn run(app: &App, args: RestoreArgs) -> Result<Exit, CliError> {
         into,
         selection: super::selection(args.selection)?,
         if_exists: args.if_exists.into(),
+        shard_rule: args.shard_rule,
         segment_rows: args.segment_rows,
         skip_damaged: args.skip_damaged,
         skip_shredded: args.skip_shredded,

@@ -100,6 +100,22 @@ fn statements_stop_at_the_first_error_and_what_was_done_before_stays() {
 }
 
 #[test]
+fn what_a_store_cannot_do_is_refused_and_nothing_changes() {
+    let folder = Folder::with_backup();
+    let before = folder.json(&["list", "example_backup"]);
+    for (args, says) in [
+        (&["restore", "example", "--from", "example_backup", "--shard-rule", "id % 2"][..], "id % 2"),
+        (&["backup", "example", "--to", "example_backup", "--until", "2999-01-01"], "not over"),
+        (&["backup", "example", "--to", "example_backup", "--until", "2000-01-01"], "no point"),
+        (&["backup", "example", "--to", "example_backup", "--before-transaction", "1-2-3"], "earlier moment"),
+    ] {
+        let run = folder.run(args);
+        assert!(run.code != 0 && run.err.contains(says), "{run:?}");
+    }
+    assert_eq!(folder.json(&["list", "example_backup"]), before);
+}
+
+#[test]
 fn unknown_names_are_named_in_the_error() {
     let folder = Folder::with_backup();
     for (args, name) in [

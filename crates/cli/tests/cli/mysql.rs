@@ -365,6 +365,14 @@ fn moments_between_backups_come_back_by_time_and_by_transaction() {
         for at in 0..2 {
             assert!(shards.contains(&format!("{prefix}_{at}.accounts")), "{shards}");
         }
+        // By a rule of the moment.
+        folder.ok(&["restore", table, "--from", "b", "--shard-rule", "(id + 1000) div 1000 % 2"]);
+        let mut swapped = at_then.clone();
+        swapped.reverse();
+        assert_eq!(sums(), swapped);
+        let refused = folder.run(&["restore", table, "--from", "b", "--shard-rule", "amount / 2"]);
+        assert!(refused.code == 1 && refused.err.contains("rule"), "{refused:?}");
+        folder.ok(&["restore", table, "--from", "b"]);
         // Later points go on from it.
         transfers(200);
         folder.ok(&["backup", table, "--to", "b"]);
@@ -416,6 +424,8 @@ fn a_password_is_asked_for_at_the_terminal_and_not_shown() {
             assert_eq!(shown.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
             said.push(byte[0]);
         }
+        // Nobody types so fast that the terminal still shows it.
+        std::thread::sleep(std::time::Duration::from_millis(500));
         typed.write_all(format!("{password}\n").as_bytes()).unwrap();
         shown.read_to_end(&mut said).unwrap();
         let said = String::from_utf8_lossy(&said);

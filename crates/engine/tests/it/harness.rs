@@ -99,6 +99,7 @@ impl Harness {
             into: None,
             selection: Selection::default(),
             if_exists: IfExists::Replace,
+            shard_rule: None,
             segment_rows: None,
             skip_damaged: false,
             skip_shredded: false,

@@ -24,6 +24,7 @@ pub(super) fn options(run: &str, tables: &[(&TableName, &TableSchema, LoadMode)]
                 mode: *mode,
                 segment_rows: None,
                 replaced_tag: "7".into(),
+                shard_rule: None,
             })
             .collect(),
     }

@@ -118,6 +118,7 @@ pub async fn create_table(store: &ColumnarStore, name: &TableName, info: &Info) 
             mode: LoadMode::Replace,
             segment_rows: None,
             replaced_tag: (seq + 1).to_string(),
+            shard_rule: None,
         }],
     };
     let load = ColumnarLoad::begin(store, options).await?;

@@ -197,6 +197,7 @@ fn restore_two_tables(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
             mode,
             segment_rows: None,
             replaced_tag: "9".into(),
+            shard_rule: None,
         };
         let tables =
             vec![table("t", LoadMode::Replace), table("u", LoadMode::Merge), table("v", LoadMode::Create)];
@@ -225,6 +226,7 @@ fn restore_and_undo(store: ColumnarStore) -> BoxFuture<'static, Result<()>> {
             mode,
             segment_rows: None,
             replaced_tag: "9".into(),
+            shard_rule: None,
         };
         let tables = vec![table("t", LoadMode::Replace), table("u", LoadMode::Merge)];
         let load = store.begin_load(LoadOptions { run: RunId("run".into()), tables }).await?;

@@ -42,6 +42,7 @@ fn table(target: &str, mode: LoadMode) -> LoadTable {
         mode,
         segment_rows: None,
         replaced_tag: "9".into(),
+        shard_rule: None,
     }
 }
 

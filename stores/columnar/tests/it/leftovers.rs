@@ -106,6 +106,7 @@ async fn loading(store: &ColumnarStore, target: &TableName) -> Arc<dyn Load> {
         mode: LoadMode::Create,
         segment_rows: None,
         replaced_tag: "9".into(),
+        shard_rule: None,
     };
     store.begin_load(LoadOptions { run: RunId("run".into()), tables: vec![table] }).await.unwrap()
 }

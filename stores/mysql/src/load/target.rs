@@ -110,9 +110,10 @@ impl Target {
                 table.schema.key_names().join(", ")
             )));
         }
-        let rule = match (shared.rules.get(&name), places.len()) {
+        let rule = table.shard_rule.or_else(|| shared.rules.get(&name).map(|rule| rule.text().to_owned()));
+        let rule = match (rule, places.len()) {
             (_, 1) => None,
-            (Some(rule), _) => Some(rule.text().to_owned()),
+            (Some(rule), _) => Some(rule),
             (None, many) => {
                 return Err(refuse(format!(
                     "load table '{name}' into its {many} shards without a rule; declare one, such as shard_rule = \"user_id % {many}\""

@@ -111,6 +111,7 @@ impl Taken {
             mode,
             segment_rows: None,
             replaced_tag: "7".into(),
+            shard_rule: None,
         };
         let load =
             store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: vec![table] }).await.unwrap();

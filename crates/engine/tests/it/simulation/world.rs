@@ -353,6 +353,7 @@ impl Running {
             into: None,
             selection: Selection::default(),
             if_exists: IfExists::Replace,
+            shard_rule: None,
             segment_rows: None,
             skip_damaged: false,
             skip_shredded: false,

@@ -151,6 +151,7 @@ pub async fn begin(
             mode,
             segment_rows: None,
             replaced_tag: "7".into(),
+            shard_rule: None,
         });
     }
     store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: all }).await
