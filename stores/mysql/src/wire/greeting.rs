@@ -108,7 +108,7 @@ async fn prove(
             Some(0x00) => return done(&message).map(drop),
             Some(0x01) => {
                 auth::go_on(channel, (&method, &challenge), password, server_key, &message[1..]).await?;
-            },
+            }
             Some(0xfe) => {
                 let mut reader = Reader(&message[1..]);
                 method = text(reader.until_zero()?);
