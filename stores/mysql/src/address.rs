@@ -19,6 +19,8 @@ pub(crate) struct Address {
     pub socket: Option<PathBuf>,
     /// Whose certificate it must have; none sends everything in clear.
     pub trust: Option<Trust>,
+    /// The file of its public key, for a first way in without TLS; none takes the one that it sends.
+    pub server_key: Option<PathBuf>,
     /// The database that names without one mean.
     pub database: Option<String>,
     /// Whether what is written here stands in the server's binary log too.
@@ -33,7 +35,7 @@ pub(crate) struct Located {
 }
 
 impl Address {
-    /// Reads a URL. Options: `socket=PATH`, `tls=off`, `ca=FILE`, `binlog=off`.
+    /// Reads a URL. Options: `socket=PATH`, `tls=off`, `public_key=FILE`, `ca=FILE`, `binlog=off`.
     pub fn parse(text: &str) -> Result<Located, StoreError> {
         let refuse = |reason: &str| StoreError::Unsupported {
             store: "a MySQL store".into(),
@@ -61,6 +63,7 @@ impl Address {
             port: url.port().unwrap_or(PORT),
             socket: None,
             trust: Some(if loopback { Trust::Loopback } else { Trust::System }),
+            server_key: None,
             database: (!database.is_empty()).then_some(database),
             binlog: true,
         };
@@ -68,6 +71,7 @@ impl Address {
             match (name.as_ref(), value.as_ref()) {
                 ("socket", path) => address.socket = Some(path.into()),
                 ("tls", "off") => address.trust = None,
+                ("public_key", path) => address.server_key = Some(path.into()),
                 ("binlog", "off") => address.binlog = false,
                 ("ca", path) => address.trust = Some(Trust::File(path.into())),
                 _ => return Err(refuse(&format!("it has no option '{name}' with this value"))),
@@ -137,6 +141,8 @@ mod tests {
         assert_eq!(Address::parse("mysql://bk@h?tls=off").unwrap().address.trust, None);
         let file = Address::parse("mysql://bk@h?ca=/etc/ca.pem").unwrap().address.trust;
         assert_eq!(file, Some(Trust::File("/etc/ca.pem".into())));
+        let key = Address::parse("mysql://bk@h?tls=off&public_key=/etc/key.pem").unwrap().address.server_key;
+        assert_eq!(key, Some("/etc/key.pem".into()));
         for wrong in ["mysql://h", "http://a@h", "mysql://a@h?tls=maybe", "mysql://a@h:99999"] {
             let error = Address::parse(wrong).unwrap_err().to_string();
             assert!(error.contains("mysql://user@host"), "{error}");

@@ -79,6 +79,7 @@ impl Connection {
                 password,
                 database: None,
                 tls,
+                server_key: address.server_key.as_deref(),
                 tls_required: address.trust.as_ref().is_some_and(|trust| *trust != tls::Trust::Loopback),
             },
         )

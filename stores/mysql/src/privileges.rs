@@ -142,6 +142,12 @@ pub(crate) async fn unseen(
     Ok(account.lacks(server, &needs))
 }
 
+/// Whether an account is shown the triggers of a database.
+pub(crate) async fn sees_triggers(connection: &mut Connection, database: &str) -> Result<bool, WireError> {
+    let account = Account::ask(connection).await?;
+    Ok(account.has(&Need { one_of: &["TRIGGER"], scope: Scope::Database(database.to_owned()) }))
+}
+
 /// Checks that tables can be restored into the only server.
 ///
 /// # Errors

@@ -68,6 +68,13 @@ impl Rule {
         &self.text
     }
 
+    /// Names of the columns that it reads.
+    pub fn columns(&self) -> Vec<&str> {
+        let mut names = vec![];
+        self.value.columns(&mut names);
+        names
+    }
+
     /// The rule over the columns of a table.
     pub fn over(&self, schema: &TableSchema) -> Result<Router, String> {
         Ok(Router { rule: self.clone(), value: self.value.over(schema)? })
@@ -96,6 +103,15 @@ enum Bound {
 }
 
 impl Value {
+    fn columns<'a>(&'a self, names: &mut Vec<&'a str>) {
+        match self {
+            Self::Number(_) => {}
+            Self::Column(name) | Self::Crc32(name) => names.push(name),
+            Self::Abs(of) | Self::Div(of, _) | Self::Rest(of, _) => of.columns(names),
+            Self::Plus(a, b) | Self::Times(a, b) => [a, b].into_iter().for_each(|of| of.columns(names)),
+        }
+    }
+
     fn over(&self, schema: &TableSchema) -> Result<Bound, String> {
         let find = |name: &String| {
             let exact = schema.columns.iter().position(|c| c.name == *name);

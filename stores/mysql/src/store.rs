@@ -4,9 +4,11 @@ use crate::address::Address;
 use crate::catalog::{self, PhysicalTable};
 use crate::connection::Connection;
 use crate::cut::MySqlCut;
+use crate::definition::ForeignKey;
 use crate::definitions;
 use crate::error::failed;
 use crate::load::{self, MySqlLoad};
+use crate::names::{full, quoted};
 use crate::options::{Lock, Options, Pause, Transactions};
 use crate::polite::{Limits, replication};
 use crate::rule::Rule;
@@ -411,7 +413,8 @@ impl Shared {
             schema.check(&table.table)?;
         }
         for shard in &shards[1..] {
-            if let Some(difference) = difference(&first.table, &shard.table) {
+            let creates = (self.unsharded(&first.table), self.unsharded(&shard.table));
+            if let Some(difference) = difference((&first.table, &creates.0), (&shard.table, &creates.1)) {
                 return Err(refuse(format!("{difference} ('{}' and '{}')", first.id.0, shard.id.0)));
             }
         }
@@ -421,6 +424,25 @@ impl Shared {
             definition: first.table.create.clone(),
         }];
         Ok(Logical { schema, shards, dependents })
+    }
+
+    /// The server's own statement of a shard, whose foreign keys name declared tables in place of their shards.
+    fn unsharded(&self, table: &PhysicalTable) -> String {
+        let mut create = table.create.clone();
+        for key in ForeignKey::all_of(&table.create) {
+            let database = key.database.as_ref().unwrap_or(&table.database).clone();
+            let place = (database, key.table.clone());
+            let declared = self.tables.iter().find(|(_, (shards, _))| shards.contains(&place));
+            let own = match &key.database {
+                Some(database) => full(database, &key.table),
+                None => quoted(&key.table),
+            };
+            if let Some((name, _)) = declared {
+                let (own, all) = (format!(" REFERENCES {own} ("), format!(" REFERENCES {} (", quoted(name)));
+                create = create.replace(&own, &all);
+            }
+        }
+        create
     }
 
     /// One connection to each server.
@@ -434,7 +456,10 @@ impl Shared {
 }
 
 /// The first way in which the columns of two shards differ.
-fn difference(first: &PhysicalTable, other: &PhysicalTable) -> Option<String> {
+fn difference(
+    (first, first_create): (&PhysicalTable, &str),
+    (other, other_create): (&PhysicalTable, &str),
+) -> Option<String> {
     for column in &first.columns {
         match other.columns.iter().find(|c| c.name == column.name) {
             None => return Some(format!("column '{}' is in one shard and not in another", column.name)),
@@ -455,9 +480,14 @@ fn difference(first: &PhysicalTable, other: &PhysicalTable) -> Option<String> {
         return Some("shards have other keys".into());
     }
     // Indexes, checks, engine, character set, row format, partitions: what the server itself says of them.
-    let (a, b) = (parts_of(&first.create), parts_of(&other.create));
-    let only = a.symmetric_difference(&b).next();
-    only.map(|part| format!("'{part}' is in one shard and not in another"))
+    let (a, b) = (parts_of(first_create), parts_of(other_create));
+    match (a.difference(&b).next(), b.difference(&a).next()) {
+        (None, None) => None,
+        (Some(one), Some(other)) => Some(format!("'{one}' is in one shard and '{other}' in another")),
+        (Some(part), None) | (None, Some(part)) => {
+            Some(format!("'{part}' is in one shard and not in another"))
+        }
+    }
 }
 
 /// The parts of a server's own statement that two shards have in common: without names and counters, and in no order.
@@ -507,7 +537,7 @@ impl Store for MySqlStore {
                 1 => PublishKind::Atomic,
                 _ => PublishKind::Journaled,
             }),
-            merge: false,
+            merge: true,
             segments: false,
         }
     }

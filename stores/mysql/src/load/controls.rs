@@ -32,6 +32,12 @@ impl Controls {
         Self { shared, lock: format!("keepfast {run}"), slots }
     }
 
+    /// Connections of another lock that belongs to this one.
+    pub fn another(&self, what: &str) -> Self {
+        let slots = self.slots.iter().map(|_| Mutex::default()).collect();
+        Self { shared: self.shared.clone(), lock: format!("{} {what}", self.lock), slots }
+    }
+
     /// For what changes nothing that another process could change too.
     pub async fn plain(&self, server: usize) -> Result<MappedMutexGuard<'_, Connection>> {
         self.get(server, None).await

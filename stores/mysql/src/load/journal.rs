@@ -19,6 +19,8 @@ pub(super) const REMEMBER: &str = "remember";
 pub(super) const NOTE: &str = "note";
 /// What a publication renames; written before the first name changes.
 pub(super) const PLAN: &str = "plan";
+/// Rows that were merged on this server, committed together with them.
+pub(super) const MERGED: &str = "merged";
 /// What a publication did.
 pub(super) const PUBLISHED: &str = "published";
 /// Why nobody can go on with it.

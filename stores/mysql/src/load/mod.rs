@@ -6,6 +6,9 @@
 mod beside;
 mod controls;
 mod journal;
+mod merge;
+mod merged;
+mod partner;
 mod place;
 mod publish;
 mod send;
@@ -31,6 +34,7 @@ use keepfast_model::{Digest, TableName};
 use keepfast_store::{
     BatchStream, Load, LoadOptions, LoadState, LoadedPart, OpenCut, Published, Result, StoreError,
 };
+use merged::MergedCut;
 pub(crate) use place::behind;
 use place::{Place, Standing, conflict};
 pub(crate) use publish::undo;
@@ -229,6 +233,7 @@ impl MySqlLoad {
             logical: table.logical.clone(),
             schema: table.schema.clone(),
             mode: table.mode,
+            merging: table.merging,
             tag: table.tag.clone(),
             statement: table.statement.clone(),
             triggers: table.triggers.clone(),
@@ -300,6 +305,15 @@ impl MySqlLoad {
             all.insert(target.logical.clone(), Logical { schema, shards, dependents: vec![] });
         }
         Ok(Some(all))
+    }
+
+    /// The tables before the publication or after it, of merged ones the loaded rows then. None where one is missing.
+    async fn cut(&self, published: bool) -> Result<Option<Arc<dyn OpenCut>>> {
+        if self.tables.iter().any(|target| target.merging) {
+            return Ok(MergedCut::open(self, published).await?.map(|cut| Arc::new(cut) as Arc<dyn OpenCut>));
+        }
+        let Some(tables) = self.as_logical(published).await? else { return Ok(None) };
+        Ok(Some(Arc::new(MySqlCut::private(self.shared().clone(), tables).await?)))
     }
 
     /// The parts whose rows stand on the servers, by mark.
@@ -375,9 +389,24 @@ impl MySqlLoad {
                 session.run(&sql).await.map_err(fail("make the indexes"))?;
             }
         }
-        if let Some(router) = &target.router {
+        let Some(router) = &target.router else { return Ok(()) };
+        let live = full(&place.database, &place.name);
+        for (table, stands) in
+            [(table, false), (live, true)].into_iter().take(1 + usize::from(target.merging))
+        {
             let sql = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", router.elsewhere(n));
             let found = session.rows(&sql).await.map_err(fail("evaluate the shard rule"))?;
+            if stands && !found.is_empty() {
+                return Err(StoreError::Row {
+                    table: target.logical.table.clone(),
+                    reason: format!(
+                        "the shard rule '{}' puts a row of '{}.{}' elsewhere, so that its key could come to stand in two shards",
+                        target.rule.as_deref().unwrap_or_default(),
+                        place.database,
+                        place.name
+                    ),
+                });
+            }
             if !found.is_empty() {
                 return Err(StoreError::Row {
                     table: target.logical.table.clone(),
@@ -392,6 +421,18 @@ impl MySqlLoad {
             }
         }
         Ok(())
+    }
+
+    /// Reads the rows back that are to be merged: nobody else compares them, because a merged table has others besides.
+    async fn verify_merging(&self) -> Result<()> {
+        if self.tables.iter().all(|target| !target.merging) {
+            return Ok(());
+        }
+        let Some(tables) = self.as_logical(false).await? else { return Ok(()) };
+        let cut = MySqlCut::private(self.shared().clone(), tables).await?;
+        let other = self.other_rows(&cut, |target| target.merging).await?;
+        cut.release().await?;
+        other.map_or(Ok(()), Err)
     }
 
     /// Removes all that is not visible, the journal that counts last.
@@ -439,14 +480,14 @@ impl Load for MySqlLoad {
         let all = self.tables.iter().flat_map(|target| (0..target.places.len()).map(move |n| (target, n)));
         let jobs: Vec<_> = all.map(|(target, n)| self.complete(target, n)).collect();
         let at_once = self.shared().sessions * self.journals.len().max(1);
-        futures::stream::iter(jobs).buffer_unordered(at_once).try_collect().await
+        futures::stream::iter(jobs).buffer_unordered(at_once).try_collect::<()>().await?;
+        self.verify_merging().await
     }
 
     async fn open_cut(&self) -> Result<Arc<dyn OpenCut>> {
-        let tables = self.as_logical(false).await?;
         let (_, journal) = self.first()?;
-        let tables = tables.ok_or_else(|| conflict(&journal.table, "its unpublished tables were removed"))?;
-        Ok(Arc::new(MySqlCut::private(self.shared().clone(), tables).await?))
+        let cut = self.cut(false).await?;
+        cut.ok_or_else(|| conflict(&journal.table, "its unpublished tables were removed"))
     }
 
     async fn publish(&self) -> Result<Published> {

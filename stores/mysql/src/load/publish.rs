@@ -2,11 +2,11 @@
 
 use super::controls::{Controls, PATIENCE};
 use super::journal::{self, Journal};
+use super::merge::{self, Merge};
 use super::place::{behind, conflict, names};
 use super::swap::{self, Failed, Key, Plan, Rename, Step};
-use super::{MySqlLoad, beside, short, triggers};
+use super::{MySqlLoad, Target, beside, partner, short, triggers};
 use crate::connection::Connection;
-use crate::cut::MySqlCut;
 use crate::definition::ForeignKey;
 use crate::definitions::{self, Kept};
 use crate::names::text;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Publication {
     pub plan: Plan,
+    #[serde(default)]
+    merges: Vec<Merge>,
     /// What is made when the names have changed, where it is missing.
     #[serde(default)]
     beside: Vec<(String, Kept)>,
@@ -39,6 +41,9 @@ struct Undo {
     run: String,
     tag: String,
     servers: Vec<UndoServer>,
+    /// Tables that rows were merged into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    merged: Vec<TableName>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -123,15 +128,27 @@ impl MySqlLoad {
     /// Whether the published tables still have exactly the rows that were loaded: they are read.
     pub(super) async fn standing(&self, published: Published) -> Result<LoadState> {
         let changed = || Ok(LoadState::Over("its tables were changed since it was published".into()));
-        let Some(tables) = self.as_logical(true).await? else { return changed() };
+        let Some(cut) = self.cut(true).await? else { return changed() };
+        if self.other_rows(cut.as_ref(), |_| true).await?.is_some() {
+            return changed();
+        }
+        cut.release().await?;
+        Ok(LoadState::Published(published))
+    }
+
+    /// The first of some tables whose rows at a cut are not those that were loaded, and how they differ.
+    pub(super) async fn other_rows(
+        &self,
+        cut: &dyn OpenCut,
+        some: impl Fn(&Target) -> bool,
+    ) -> Result<Option<StoreError>> {
         let mut expected: BTreeMap<usize, Digest> = BTreeMap::new();
         for (mark, digest) in self.marked().await? {
             let table = mark.split_once('/').and_then(|(table, _)| table.parse().ok()).unwrap_or(usize::MAX);
             let sum = expected.entry(table).or_default();
             *sum = sum.merge(digest);
         }
-        let cut = MySqlCut::private(self.shared().clone(), tables).await?;
-        for (at, target) in self.tables.iter().enumerate() {
+        for (at, target) in self.tables.iter().enumerate().filter(|(_, target)| some(target)) {
             let hasher = RowHasher::new(&target.schema);
             let mut found = Digest::default();
             for partition in cut.plan(&target.logical, &PlanOptions::default()).await? {
@@ -140,12 +157,17 @@ impl MySqlLoad {
                     found = found.merge(hasher.digest(&batch)?);
                 }
             }
-            if found != expected.get(&at).copied().unwrap_or_default() {
-                return changed();
+            let expected = expected.get(&at).copied().unwrap_or_default();
+            if found != expected {
+                return Ok(Some(StoreError::Row {
+                    table: target.logical.to_string(),
+                    reason: format!(
+                        "the server changed values by the types of its columns: {expected} was given and {found} was read back"
+                    ),
+                }));
             }
         }
-        cut.release().await?;
-        Ok(LoadState::Published(published))
+        Ok(None)
     }
 
     /// What is to be renamed, from what stands there now.
@@ -171,6 +193,13 @@ impl MySqlLoad {
             }
             let exists: Vec<bool> =
                 target.places.iter().map(|p| has(p.server, &p.database, &p.name)).collect();
+            if target.merging {
+                replaced.push(None);
+                continue;
+            }
+            if target.mode == LoadMode::Merge && exists.contains(&true) {
+                return Err(conflict(&target.logical.to_string(), "it was made since the load began"));
+            }
             if target.mode == LoadMode::Create && exists.contains(&true) {
                 return Err(StoreError::TableExists {
                     table: target.logical.to_string(),
@@ -193,6 +222,9 @@ impl MySqlLoad {
         let mut servers = vec![];
         for (server, _) in &self.journals {
             let here: Vec<_> = all.iter().filter(|(_, place, _)| place.server == *server).collect();
+            if here.is_empty() {
+                continue;
+            }
             let mut step =
                 Step { server: self.shared().servers[*server].name().to_owned(), ..Step::default() };
             let mut tables = vec![];
@@ -223,8 +255,11 @@ impl MySqlLoad {
             };
             let mut moves = Moves { run: &self.run, step: &mut step };
             for (number, place, _) in &here {
-                for key in &self.tables[*number].definition.foreign {
-                    moves.add((&place.database, &place.staging, &place.name), key, &meanwhile);
+                let target = &self.tables[*number];
+                let n = target.places.iter().position(|p| p == *place).unwrap_or_default();
+                let keys = partner::keys_of(self.shared(), target, n);
+                for key in keys.map_err(|why| self.shared().unsupported(format!("publish a table: {why}")))? {
+                    moves.add((&place.database, &place.staging, &place.name), &key, &meanwhile);
                 }
             }
             let existing: Vec<_> = here.iter().filter(|(_, _, kept)| kept.is_some()).collect();
@@ -260,8 +295,10 @@ impl MySqlLoad {
             plan.steps.push(step);
         }
         let tag = self.tables.first().map(|t| t.tag.clone()).unwrap_or_default();
-        let undo = Undo { run: self.run.clone(), tag, servers };
-        Ok(Publication { plan, beside: self.beside.clone(), replaced, undo })
+        let merged = self.tables.iter().filter(|t| t.merging).map(|t| t.logical.clone()).collect();
+        let undo = Undo { run: self.run.clone(), tag, servers, merged };
+        let merges = self.merges().await?;
+        Ok(Publication { plan, merges, beside: self.beside.clone(), replaced, undo })
     }
 }
 
@@ -336,7 +373,12 @@ pub(super) async fn recover(
     (server, journal): (usize, &Journal),
     publication: &Publication,
 ) -> Result<Brought> {
-    if !swap::begun(controls, &publication.plan).await? {
+    let begun = {
+        let merging = controls.another("merge");
+        let sessions = merge::sessions(&merging, &publication.undo.run, &publication.merges).await?;
+        sessions.iter().any(|session| session.done)
+    };
+    if !begun && !swap::begun(controls, &publication.plan).await? {
         swap::give_up(controls, &publication.plan).await?;
         let mut at = controls.locked(server, PATIENCE).await?;
         journal.remove(&mut at, journal::PLAN).await.map_err(|e| controls.failed("publish", server, e))?;
@@ -355,8 +397,28 @@ async fn bring(
     publication: &Publication,
 ) -> Result<(Brought, Option<StoreError>)> {
     let fail = |e: WireError| controls.failed("publish", server, e);
-    match swap::run(controls, &publication.plan).await {
+    let (merging, run) = (controls.another("merge"), &publication.undo.run);
+    let mut sessions = merge::sessions(&merging, run, &publication.merges).await?;
+    let begun = sessions.iter().any(|session| session.done);
+    // Servers merge first and commit last, so that nothing is done where one refuses.
+    if let Err(error) = merge::put(&merging, run, &mut sessions).await {
+        merge::roll_back(&mut sessions).await;
+        if begun || swap::begun(controls, &publication.plan).await? {
+            return Err(error);
+        }
+        swap::give_up(controls, &publication.plan).await?;
+        let mut at = controls.locked(server, PATIENCE).await?;
+        journal.remove(&mut at, journal::PLAN).await.map_err(fail)?;
+        return Ok((Brought::Nowhere, Some(error)));
+    }
+    let swapped = swap::run(controls, &publication.plan).await;
+    if swapped.is_err() {
+        merge::roll_back(&mut sessions).await;
+    }
+    match swapped {
         Ok(()) => {
+            merge::commit(&merging, &mut sessions).await?;
+            drop(sessions);
             let problems = beside::make(controls, &publication.beside).await?;
             problems
                 .iter()
@@ -408,6 +470,11 @@ async fn made(control: &mut Connection, database: &str, name: &str) -> Result<Op
 pub(crate) async fn undo(shared: &Arc<Shared>, token: &UndoToken) -> Result<()> {
     let wrong = |what: &str| shared.unsupported(format!("undo this restore: {what}"));
     let undo: Undo = serde_json::from_value(token.0.clone()).map_err(|_| wrong("it is not of this store"))?;
+    if let Some(merged) = undo.merged.first() {
+        return Err(wrong(&format!(
+            "rows were merged into '{merged}', and those that they took the place of were not kept; restore an earlier point instead"
+        )));
+    }
     let run = short(&format!("undo{}", undo.run));
     let controls = Controls::new(shared.clone(), &run);
     let (Some(first), Some(table)) =

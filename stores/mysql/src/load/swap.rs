@@ -149,15 +149,13 @@ impl At<'_> {
         for key in &self.step.keys {
             let fail = |e| self.failed("add a foreign key", e);
             at.run("SET SESSION foreign_key_checks = 0").await.map_err(fail)?;
-            let (database, table) = &key.refers_before;
-            let sql = format!(
-                "ALTER TABLE {} ADD {}",
-                full(&key.database, &key.before),
-                key.key.adding(&key.temporary, database, table)
-            );
+            let (database, refers) = &key.refers_before;
+            let table = full(&key.database, &key.before);
+            let sql = format!("ALTER TABLE {table} ADD {}", key.key.adding(&key.temporary, database, refers));
             at.run(&sql).await.map_err(fail)?;
             at.run("SET SESSION foreign_key_checks = 1").await.map_err(fail)?;
-            let rows = at.rows(&key.without_partner()).await.map_err(fail)?;
+            let rows = at.rows(&without_partner(&table, &key.key, &full(database, refers), false)).await;
+            let rows = rows.map_err(fail)?;
             let count = rows.first().and_then(|row| row.first()?.as_deref()).unwrap_or(b"0");
             if count != b"0" {
                 refused.push(format!(
@@ -283,22 +281,18 @@ impl At<'_> {
     }
 }
 
-impl Key {
-    /// Counts rows that the key does not allow.
-    fn without_partner(&self) -> String {
-        let both = self.key.columns.iter().zip(&self.key.refers);
-        let pairs: Vec<String> =
-            both.map(|(own, other)| format!("c.{} = p.{}", quoted(own), quoted(other))).collect();
-        let set: Vec<String> =
-            self.key.columns.iter().map(|own| format!("c.{} IS NOT NULL", quoted(own))).collect();
-        format!(
-            "SELECT COUNT(*) FROM {} c WHERE {} AND NOT EXISTS (SELECT 1 FROM {} p WHERE {})",
-            full(&self.database, &self.before),
-            set.join(" AND "),
-            full(&self.refers_before.0, &self.refers_before.1),
-            pairs.join(" AND ")
-        )
-    }
+/// Counts rows of a table that a foreign key to another one does not allow. Rows that it refers to are locked where that is asked for.
+pub(super) fn without_partner(table: &str, key: &ForeignKey, refers: &str, lock: bool) -> String {
+    let both = key.columns.iter().zip(&key.refers);
+    let pairs: Vec<String> =
+        both.map(|(own, other)| format!("c.{} = p.{}", quoted(own), quoted(other))).collect();
+    let set: Vec<String> = key.columns.iter().map(|own| format!("c.{} IS NOT NULL", quoted(own))).collect();
+    format!(
+        "SELECT COUNT(*) FROM {table} c WHERE {} AND NOT EXISTS (SELECT 1 FROM {refers} p WHERE {}{})",
+        set.join(" AND "),
+        pairs.join(" AND "),
+        if lock { " LOCK IN SHARE MODE" } else { "" }
+    )
 }
 
 /// A name that is free: the table's, with something behind it and a number.

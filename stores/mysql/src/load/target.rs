@@ -1,11 +1,13 @@
 //! What a load makes: tables, where their rows go, and how they are given.
 
 use super::PREFIX;
+use super::partner;
 use super::place::{Place, Standing};
 use crate::catalog::PhysicalTable;
 use crate::connection::Connection;
 use crate::definition::Definition;
 use crate::definitions::{Kept, Kind, TRIGGERS_UNSEEN};
+use crate::error::failed;
 use crate::names::quoted;
 use crate::rule::{Router, Rule};
 use crate::store::{KIND, Shared};
@@ -13,6 +15,7 @@ use keepfast_model::{TableName, TableSchema};
 use keepfast_store::load::LoadTable;
 use keepfast_store::{LoadMode, Result, StoreError};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
@@ -22,6 +25,8 @@ pub(super) struct Target {
     pub logical: TableName,
     pub schema: TableSchema,
     pub mode: LoadMode,
+    /// Whether its rows go over those of a table that stands there; else they become a table.
+    pub merging: bool,
     pub tag: String,
     /// The server's own statement of where it came from.
     pub statement: Option<String>,
@@ -59,6 +64,8 @@ pub(super) struct RecordTable {
     pub logical: TableName,
     pub schema: TableSchema,
     pub mode: LoadMode,
+    #[serde(default)]
+    pub merging: bool,
     pub tag: String,
     pub statement: Option<String>,
     #[serde(default)]
@@ -78,12 +85,9 @@ impl Target {
     ) -> Result<Self> {
         let name = table.target.table.clone();
         let refuse = |what: String| shared.unsupported(what);
-        if table.mode == LoadMode::Merge {
-            return Err(refuse("merge rows into a table".into()));
-        }
         let kept: Vec<Kept> = table.dependents.iter().filter_map(Kept::of_dependent).collect();
         let unseen = table.dependents.iter().any(|d| d.kind == TRIGGERS_UNSEEN);
-        let own = table.dependents.into_iter().find(|d| d.kind == format!("{KIND} table"));
+        let own = table.dependents.iter().find(|d| d.kind == format!("{KIND} table"));
         let triggers: Vec<Kept> = kept.into_iter().filter(|k| k.kind == Kind::Trigger).collect();
         let triggers = (own.is_some() && !(unseen && triggers.is_empty())).then_some(triggers);
         let found = standing.places(shared, connections, &table.target).await?;
@@ -120,13 +124,25 @@ impl Target {
                 )));
             }
         };
+        let mut stand = 0;
+        for place in &places {
+            let at = (place.server, place.database.as_str(), place.name.as_str());
+            stand += usize::from(standing.has(shared, connections, at).await?);
+        }
+        let merging = table.mode == LoadMode::Merge && stand > 0;
+        let mut statement = own.map(|own| own.definition.clone());
+        if merging {
+            let rule = shared.rules.get(&name).filter(|_| places.len() > 1);
+            statement = Some(into(shared, connections, &table, rule).await?);
+        }
         let record = RecordTable {
             logical: table.target,
             schema: table.schema,
             mode: table.mode,
+            merging,
             tag: table.replaced_tag,
-            statement: own.map(|own| own.definition),
-            triggers,
+            statement,
+            triggers: triggers.filter(|_| !merging),
             rule,
             places: vec![],
         };
@@ -148,11 +164,16 @@ impl Target {
 
     fn with_places(shared: &Shared, table: RecordTable, places: Vec<Place>) -> Result<Self> {
         let name = &table.logical.table;
-        let definition = match &table.statement {
+        let mut definition = match &table.statement {
             None => Definition::of_schema(&table.schema),
             Some(statement) => Definition::of_statement(statement)
                 .map_err(|reason| shared.unsupported(format!("make table '{name}' again: {reason}")))?,
         };
+        if table.merging {
+            // Rows are only read from it, by their key.
+            definition.later.clear();
+            definition.foreign.clear();
+        }
         let router = match &table.rule {
             None => None,
             Some(rule) => Some(
@@ -165,6 +186,7 @@ impl Target {
             logical: table.logical,
             schema: table.schema,
             mode: table.mode,
+            merging: table.merging,
             tag: table.tag,
             statement: table.statement,
             definition,
@@ -177,6 +199,64 @@ impl Target {
     }
 }
 
+/// The server's own statement of a table that rows can be merged into.
+///
+/// # Errors
+/// `Unsupported` and `SchemaChanged` where they cannot.
+async fn into(
+    shared: &Shared,
+    connections: &mut [Connection],
+    table: &LoadTable,
+    rule: Option<&Rule>,
+) -> Result<String> {
+    let name = &table.target.table;
+    let refuse = |what: String| Err(shared.unsupported(format!("merge rows into table '{name}': {what}")));
+    let live = shared.resolve(&table.target, connections).await?;
+    // Values that types of one form do not hold are found when they are read back.
+    let columns = |schema: &TableSchema| {
+        let each = schema.columns.iter().map(|c| (c.name.clone(), c.column_type.physical()));
+        each.collect::<Vec<_>>()
+    };
+    if columns(&live.schema) != columns(&table.schema) || live.schema.key_names() != table.schema.key_names()
+    {
+        return Err(StoreError::SchemaChanged {
+            table: table.target.to_string(),
+            position: "the load".into(),
+            reason: "the table to merge into has other columns or another key".into(),
+        });
+    }
+    if live.schema.is_bag() {
+        return refuse("it has no key by which rows are told apart".into());
+    }
+    let sorted = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
+    let key = sorted(live.schema.key_names());
+    for shard in &live.shards {
+        if key != sorted(shard.table.key.iter().map(String::as_str).collect()) {
+            return refuse(format!(
+                "its declared key is not the one that '{}' has ({})",
+                shard.id.0,
+                shard.table.key.join(", ")
+            ));
+        }
+        let problem = super::merge::unfit(&mut connections[shard.server], &shard.table).await;
+        let address = &shared.servers[shard.server].address;
+        if let Some(problem) = problem.map_err(|e| failed("look at a table to merge into", address, e))? {
+            return Err(shared.unsupported(problem));
+        }
+    }
+    // A row keeps its shard, so that its key never stands in two.
+    if let Some(column) = rule.and_then(|rule| rule.columns().into_iter().find(|c| !key.contains(*c))) {
+        return refuse(format!(
+            "its shard_rule reads column '{column}', which is not of its key: the row of a key may stand in another shard than the one where \
+             it goes now"
+        ));
+    }
+    match live.shards.into_iter().next() {
+        Some(first) => Ok(first.table.create),
+        None => refuse("it has no shards".into()),
+    }
+}
+
 /// Refuses foreign keys that could not be made again, before any row is loaded.
 pub(super) async fn check_foreign_keys(
     shared: &Shared,
@@ -186,22 +266,26 @@ pub(super) async fn check_foreign_keys(
 ) -> Result<()> {
     let mut missing = vec![];
     for target in tables.iter().filter(|target| !target.definition.foreign.is_empty()) {
-        let [place] = target.places.as_slice() else {
-            return Err(shared.unsupported(format!(
-                "load table '{}' into several shards: it has foreign keys, and which shard they refer to is not known",
-                target.logical.table
-            )));
-        };
-        for key in &target.definition.foreign {
-            let database = key.database.as_ref().unwrap_or(&place.database);
-            let loaded = tables.iter().flat_map(|t| &t.places).any(|other| {
-                (other.server, &other.database, &other.name) == (place.server, database, &key.table)
-            });
-            if !loaded && !standing.has(shared, connections, (place.server, database, &key.table)).await? {
-                missing.push(format!(
-                    "'{}' of '{}' to '{database}.{}'",
-                    key.name, target.logical.table, key.table
-                ));
+        for (n, place) in target.places.iter().enumerate() {
+            let name = &target.logical.table;
+            let keys = partner::keys_of(shared, target, n);
+            for key in keys.map_err(|why| shared.unsupported(format!("load table '{name}': {why}")))? {
+                let database = key.database.as_ref().unwrap_or(&place.database);
+                let is = |other: &Place| {
+                    (other.server, &other.database, &other.name) == (place.server, database, &key.table)
+                };
+                if tables.iter().any(|t| t.merging && t.places.iter().any(is)) {
+                    return Err(shared.unsupported(format!(
+                        "make table '{name}', whose foreign key '{}' refers to '{database}.{}', while rows are merged into that one; restore that one \
+                         first",
+                        key.name, key.table
+                    )));
+                }
+                let loaded = tables.iter().flat_map(|t| &t.places).any(is);
+                if !loaded && !standing.has(shared, connections, (place.server, database, &key.table)).await?
+                {
+                    missing.push(format!("'{}' of '{name}' to '{database}.{}'", key.name, key.table));
+                }
             }
         }
     }

@@ -2,7 +2,11 @@
 
 use super::WireError;
 use super::channel::Channel;
+use super::codec::Reader;
+use super::reply::refused;
+use super::seal::seal;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use std::path::Path;
 use zeroize::Zeroizing;
 
 const NATIVE: &str = "mysql_native_password";
@@ -52,25 +56,45 @@ fn xor(a: &[u8], b: &[u8]) -> Vec<u8> {
     a.iter().zip(b).map(|(a, b)| a ^ b).collect()
 }
 
-/// Goes on where the server says more of a method: `caching_sha2_password` may want the password itself, which is sent only
-/// where nobody can listen.
+/// Goes on where the server says more of a method: `caching_sha2_password` may want the password itself. Where others can listen it is
+/// sealed for the owner of a key: that of a file, else the one that the server sends.
 pub(crate) async fn go_on(
     channel: &mut Channel,
-    method: &str,
+    (method, challenge): (&str, &[u8]),
     password: &str,
+    server_key: Option<&Path>,
     more: &[u8],
 ) -> Result<(), WireError> {
     match (method, more) {
         (SHA2, [3]) => Ok(()),
-        (SHA2, [4]) if channel.is_private() => {
-            let mut plain = Zeroizing::new(password.as_bytes().to_vec());
-            plain.push(0);
-            channel.write(&plain).await
+        (SHA2, [4]) => {
+            let mut secret = Zeroizing::new(password.as_bytes().to_vec());
+            secret.push(0);
+            if channel.is_private() {
+                return channel.write(&secret).await;
+            }
+            let key = match server_key {
+                Some(path) => std::fs::read(path).map_err(|e| {
+                    WireError::Greeting(format!("the server's public key in {}: {e}", path.display()))
+                })?,
+                None => sent_key(channel).await?,
+            };
+            let challenge = challenge.get(..20).unwrap_or(challenge);
+            // Seen again, it is of no use.
+            secret.iter_mut().zip(challenge.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+            channel.write(&seal(&secret, &key)?).await
         }
-        (SHA2, [4]) => Err(WireError::Greeting(
-            "its account wants the password itself, which is not sent over a connection without TLS".into(),
-        )),
         _ => Err(WireError::Malformed("it says more than its method has")),
+    }
+}
+
+/// Asks a server for its public key.
+async fn sent_key(channel: &mut Channel) -> Result<Vec<u8>, WireError> {
+    channel.write(&[2]).await?;
+    match channel.read().await?.split_first() {
+        Some((1, key)) => Ok(key.to_vec()),
+        Some((0xff, rest)) => Err(refused(Reader(rest))),
+        _ => Err(WireError::Malformed("it sends no public key")),
     }
 }
 

@@ -5,6 +5,7 @@ use super::codec::{Reader, put_number, text};
 use super::reply::{can, done, refused};
 use super::{WireError, auth};
 use rustls::pki_types::ServerName;
+use std::path::Path;
 use tokio_rustls::TlsConnector;
 
 /// How the client presents itself.
@@ -17,6 +18,8 @@ pub(crate) struct Greeting<'a> {
     pub tls: Option<(TlsConnector, ServerName<'static>)>,
     /// Whether a server that cannot encrypt is refused.
     pub tls_required: bool,
+    /// The file of its public key, by which a password is sealed where others can listen; none takes the one that it sends.
+    pub server_key: Option<&'a Path>,
 }
 
 /// Longest packet that the client takes: the server's own limit counts.
@@ -41,7 +44,7 @@ struct Hello {
     method: String,
 }
 
-/// Makes the first exchange. The password is not sent but where the connection is private.
+/// Makes the first exchange. The password itself is not sent but where the connection is private.
 pub(crate) async fn greet(channel: &mut Channel, greeting: Greeting<'_>) -> Result<(), WireError> {
     let hello = hello(channel.read().await?)?;
     let mut flags = WANTED;
@@ -88,21 +91,29 @@ pub(crate) async fn greet(channel: &mut Channel, greeting: Greeting<'_>) -> Resu
     message.extend(method.as_bytes());
     message.push(0);
     channel.write(&message).await?;
-    prove(channel, method, greeting.password).await
+    prove(channel, (method, hello.challenge), greeting.password, greeting.server_key).await
 }
 
 /// Answers until the server is content.
-async fn prove(channel: &mut Channel, mut method: String, password: &str) -> Result<(), WireError> {
+async fn prove(
+    channel: &mut Channel,
+    (mut method, mut challenge): (String, Vec<u8>),
+    password: &str,
+    server_key: Option<&Path>,
+) -> Result<(), WireError> {
     // Each method has at most three steps.
     for _ in 0..8 {
         let message = channel.read().await?.to_vec();
         match message.first() {
             Some(0x00) => return done(&message).map(drop),
-            Some(0x01) => auth::go_on(channel, &method, password, &message[1..]).await?,
+            Some(0x01) => {
+                auth::go_on(channel, (&method, &challenge), password, server_key, &message[1..]).await?;
+            }
             Some(0xfe) => {
                 let mut reader = Reader(&message[1..]);
                 method = text(reader.until_zero()?);
-                let answer = auth::answer(&method, password, reader.0)?;
+                challenge = reader.0.to_vec();
+                let answer = auth::answer(&method, password, &challenge)?;
                 channel.write(&answer).await?;
             }
             Some(0xff) => return Err(refused(Reader(&message[1..]))),

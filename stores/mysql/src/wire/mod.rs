@@ -7,6 +7,7 @@ pub(crate) mod channel;
 pub(crate) mod codec;
 pub(crate) mod greeting;
 pub(crate) mod reply;
+mod seal;
 pub(crate) mod tls;
 
 use std::time::Duration;

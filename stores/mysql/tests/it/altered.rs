@@ -214,6 +214,7 @@ async fn definition_and_rows_are_of_one_table_however_often_another_takes_its_na
         swapping.await.unwrap();
         eprintln!("{kind}: {whole} whole, {noticed} noticed");
         assert!(noticed > 0, "nothing was renamed meanwhile");
+        assert!(whole > 0, "no backup came to its end, so that nothing was compared");
     }
 }
 

@@ -7,6 +7,9 @@ use keepfast_testbed::cache_folder;
 use keepfast_testbed::mysql::{ADMIN, Kind, MARIADB_URLS, MySql};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const PASSWORD: &str = "only-for-this-test 'ü%";
 
@@ -179,7 +182,7 @@ async fn a_unix_socket_is_a_way_in() {
 }
 
 #[tokio::test]
-async fn accounts_prove_themselves_and_passwords_are_sent_where_nobody_listens_only() {
+async fn accounts_prove_themselves_and_no_password_passes_where_others_can_listen() {
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, user) = (&urls[0], fresh("kf_enter"));
@@ -191,23 +194,102 @@ async fn accounts_prove_themselves_and_passwords_are_sent_where_nobody_listens_o
         };
         run(url, &[&format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED {by}")]).await;
         let way = |options: &str| entry(url, &user, PASSWORD, options);
+        let ear = Ear::begin(url).await;
+        let heard = |options: &str| entry(&ear.url(url), &user, PASSWORD, options);
+        // The server does not know a new account yet: MySQL must be told the password, and sends a key for it.
+        entered(&heard("?tls=off")).await.unwrap();
+        let first = ear.taken();
+        assert_eq!(asks_for_key(&first), kind != MARIADB_URLS);
+        // From now on a challenge is enough.
+        entered(&heard("?tls=off")).await.unwrap();
+        let second = ear.taken();
+        assert!(!asks_for_key(&second));
+        assert!(first.len() > 100 && second.len() > 100, "nothing was heard");
         if kind != MARIADB_URLS {
-            // The server does not know it yet, and would have to be sent the password itself.
-            let (_, why) = entered(&way("?tls=off")).await.unwrap_err();
-            assert!(why.contains("not sent over a connection without TLS"), "{why}");
+            with_a_key_of_a_file(url, &ear, &heard("?tls=off")).await;
         }
         entered(&way("")).await.unwrap();
-        // From now on a challenge is enough.
-        entered(&way("?tls=off")).await.unwrap();
         for wrong in ["another one", ""] {
             for options in ["", "?tls=off"] {
                 let (error, why) = entered(&entry(url, &user, wrong, options)).await.unwrap_err();
-                let refused = matches!(error, StoreError::Denied { .. });
-                // A wrong one is not in the server's memory, and it asks for the password.
-                let unsent = kind != MARIADB_URLS && options == "?tls=off" && why.contains("without TLS");
-                assert!(refused || unsent, "{kind}: {options}: {why}");
+                assert!(matches!(error, StoreError::Denied { .. }), "{kind}: {options}: {why}");
             }
         }
+        for said in [first, second, ear.taken()] {
+            assert!(!said.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes()), "it was heard");
+        }
         run(url, &[&format!("DROP USER {user}@'127.0.0.1'")]).await;
+    }
+}
+
+/// The file of the server's own key counts, and no other; it is not asked for one then.
+async fn with_a_key_of_a_file(url: &str, ear: &Ear, way: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, other) = (folder.path().join("own.pem"), folder.path().join("other.pem"));
+    let rows = keepfast_mysql::testing::rows(url, "SHOW STATUS LIKE 'Caching_sha2_password_rsa_public_key'");
+    std::fs::write(&own, rows.await.unwrap()[0][1].clone().unwrap()).unwrap();
+    let forget = "FLUSH PRIVILEGES";
+    run(url, &[forget]).await;
+    entered(&format!("{way}&public_key={}", own.display())).await.unwrap();
+    assert!(!asks_for_key(&ear.taken()));
+    let (_, why) = {
+        run(url, &[forget]).await;
+        entered(&format!("{way}&public_key={}", other.display())).await.unwrap_err()
+    };
+    assert!(why.contains("other.pem"), "{why}");
+    if openssl(folder.path(), "genrsa -out other.key 2048") {
+        openssl(folder.path(), "rsa -in other.key -pubout -out other.pem");
+        run(url, &[forget]).await;
+        assert!(entered(&format!("{way}&public_key={}", other.display())).await.is_err());
+    }
+}
+
+/// Whether a client asks for a key: a message of one byte, 2, with the fourth number of the greeting.
+fn asks_for_key(said: &[u8]) -> bool {
+    said.windows(5).any(|message| message == [1, 0, 0, 3, 2])
+}
+
+/// Somebody on the way to a server who hears what clients say.
+struct Ear {
+    port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Ear {
+    async fn begin(url: &str) -> Self {
+        let server = url::Url::parse(url).unwrap().port().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, heard) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<u8>>>::default());
+        let all = heard.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (mut said, mut back) = client.into_split();
+                let (mut answers, mut on) =
+                    TcpStream::connect(("127.0.0.1", server)).await.unwrap().into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut answers, &mut back).await });
+                let all = all.clone();
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(read @ 1..) = said.read(&mut bytes).await {
+                        all.lock().unwrap().extend(&bytes[..read]);
+                        if on.write_all(&bytes[..read]).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, heard }
+    }
+
+    fn url(&self, url: &str) -> String {
+        let mut parsed = url::Url::parse(url).unwrap();
+        parsed.set_port(Some(self.port)).unwrap();
+        parsed.into()
+    }
+
+    /// What was heard since it was asked last.
+    fn taken(&self) -> Vec<u8> {
+        std::mem::take(&mut self.heard.lock().unwrap())
     }
 }

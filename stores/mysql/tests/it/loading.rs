@@ -66,7 +66,10 @@ async fn a_replaced_table_is_kept_and_comes_back_by_undo_and_an_abandoned_load_l
         let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
         run(url, &[&sql("UPDATE D.t SET v = 'changed'")]).await;
         let other = loaded(&store, cut.as_ref(), &table, &table, LoadMode::Replace).await.unwrap();
+        assert!(!strays(&urls[..1], &database).await.is_empty());
         other.abandon().await.unwrap();
+        assert_eq!(strays(&urls[..1], &database).await, [""; 0]);
+        assert_eq!(store.list_tables(Some(&database)).await.unwrap(), std::slice::from_ref(&table));
         let load = loaded(&store, cut.as_ref(), &table, &table, LoadMode::Replace).await.unwrap();
         let published = load.publish().await.unwrap();
         assert_eq!(load.publish().await.unwrap(), published, "asked again it says the same");

@@ -8,6 +8,7 @@ mod definitions;
 mod entering;
 mod foreign_keys;
 mod loading;
+mod merging;
 mod oddities;
 mod oldest;
 mod planning;

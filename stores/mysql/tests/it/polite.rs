@@ -2,7 +2,7 @@
 
 use crate::common::*;
 use keepfast_mysql::{Limits, MySqlStore, Options};
-use keepfast_store::{CutOptions, LoadMode, Store};
+use keepfast_store::{CutOptions, LoadMode, OpenCut, Store};
 use keepfast_testbed::mysql::MARIADB_URLS;
 use std::time::{Duration, Instant};
 
@@ -150,6 +150,7 @@ async fn a_replica_is_read_in_place_of_its_server_and_its_positions_say_so() {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        run(&urls[1], &[&format!("INSERT INTO {database}.t VALUES (5000)")]).await;
         let options = Options {
             urls: urls[..1].to_vec(),
             replicas: vec![urls[1].clone()],
@@ -159,9 +160,12 @@ async fn a_replica_is_read_in_place_of_its_server_and_its_positions_say_so() {
         let store = MySqlStore::new(&options).unwrap();
         let before = jiff::Timestamp::now();
         let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
+        let rows_of = async |cut: &dyn OpenCut| {
+            let (batches, _) = read(cut, &table, 1).await;
+            batches.iter().map(|b| b.num_rows()).sum::<usize>()
+        };
         // A row that only the replica has shows which one is read.
-        let (batches, _) = read(cut.as_ref(), &table, 1).await;
-        assert_eq!(batches.iter().map(|b| b.num_rows()).sum::<usize>(), 2000);
+        assert_eq!(rows_of(cut.as_ref()).await, 2001);
         let (place, own) = (urls[0].rsplit_once('@').unwrap().1, urls[1].rsplit_once('@').unwrap().1);
         assert_eq!(cut.cut().positions[0].shard.0, format!("{own} (replica of {place})"));
         assert!(cut.cut().at < before, "the moment is that of the replica, which may be behind");
@@ -190,6 +194,7 @@ async fn a_replica_is_read_in_place_of_its_server_and_its_positions_say_so() {
         run(&urls[1], &[if kind == MARIADB_URLS { "STOP SLAVE" } else { "STOP REPLICA" }]).await;
         let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
         assert_eq!(cut.cut().positions[0].shard.0, place);
+        assert_eq!(rows_of(cut.as_ref()).await, 2000);
         cut.release().await.unwrap();
         follow_nobody(kind, &urls[1]).await;
         run(&urls[1], &[&format!("DROP DATABASE {database}")]).await;
