@@ -1,10 +1,10 @@
 //! Starts MariaDB and MySQL servers and prints how to reach them, until standard input ends.
 //!
-//!     cargo run --release -p keepfast-testbed --example mysql -- FOLDER [mariadb|mysql|mysql80]…
+//!     cargo run --release -p keepfast-testbed --example mysql -- FOLDER [mariadb|mysql|mysql80|dump-tools]…
 
 #![allow(clippy::print_stdout, reason = "a command line program talks on stdout")]
 
-use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql};
+use keepfast_testbed::mysql::{DUMP_TOOLS, Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql, dump_tools};
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +18,13 @@ fn main() -> ExitCode {
     let mut servers = vec![];
     for (id, name) in (1..).zip(arguments) {
         let kind = match name.to_str() {
+            Some("dump-tools") => {
+                match dump_tools(&folder) {
+                    Ok(tools) => println!("export {DUMP_TOOLS}='{}'", tools.root().display()),
+                    Err(missing) => eprintln!("{missing}"),
+                }
+                continue;
+            }
             Some("mysql") => Kind::MySql,
             Some("mysql80") => Kind::MySql80,
             _ => Kind::MariaDb,

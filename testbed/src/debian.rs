@@ -49,6 +49,16 @@ impl Debian {
         }
     }
 
+    /// Packages that were unpacked into a folder before.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder with all of them.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The path of a file of the packages, such as `usr/share/mysql`.
     pub fn path(&self, within: &str) -> PathBuf {
         self.root.join(within)
@@ -67,6 +77,9 @@ impl Debian {
         let mut command = Command::new(loader.unwrap_or_else(|| self.root.join("lib/ld.so")));
         command.arg("--library-path").arg(format!("{folders}:{}:{}", private.display(), mysql.display()));
         command.arg(program);
+        // Ways into servers that programs load when they are asked for.
+        command
+            .env("MARIADB_PLUGIN_DIR", self.root.join("usr/lib").join(&library).join("libmariadb3/plugin"));
         command
     }
 }

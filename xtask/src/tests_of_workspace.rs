@@ -4,7 +4,7 @@ use crate::check;
 use crate::steps::{Beside, Outcome, Steps, run as run_command, run_tests};
 use crate::tried::SHOW;
 use crate::workspace::Workspace;
-use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql};
+use keepfast_testbed::mysql::{DUMP_TOOLS, Kind, MARIADB_URLS, MYSQL_URLS, MYSQL80_URLS, MySql, dump_tools};
 use keepfast_testbed::{Azurite, Gcs, Minio, Missing, cache_folder};
 use std::path::Path;
 
@@ -31,6 +31,15 @@ fn tests(workspace: &Workspace, steps: &mut Steps, test: &[&str], begun: impl Fn
     let mysql = pair(steps, "two MySQL servers for the tests", &cache, Kind::MySql);
     let start = || MySql::start(&cache, Kind::MySql80, 1);
     let oldest = server(steps, "an old MySQL server for the tests", "MySQL 8.0", start, MySql::id);
+    let mut tools = None;
+    steps.step("dump tools that the tests are beside", |_| match dump_tools(&cache) {
+        Ok(unpacked) => {
+            tools = Some(unpacked);
+            Outcome::Passed("mydumper and others of Debian".into())
+        }
+        Err(Missing::Tool(why)) => Outcome::Skipped(why),
+        Err(Missing::Failed(why)) => Outcome::Failed(why),
+    });
     steps.step("tests of all crates", |tests| {
         let mut cargo = workspace.cargo(test);
         cargo.args(SHOW);
@@ -42,6 +51,7 @@ fn tests(workspace: &Workspace, steps: &mut Steps, test: &[&str], begun: impl Fn
             cargo.env(name, urls.join(" "));
         }
         cargo.envs(oldest.iter().map(|server| (MYSQL80_URLS, server.url())));
+        cargo.envs(tools.iter().map(|tools| (DUMP_TOOLS, tools.root())));
         run_tests(&mut cargo, tests, begun)
     });
 }

@@ -6,6 +6,7 @@
 
 use crate::connection::{Connection, TextRow};
 use crate::error::failed;
+use crate::family;
 use crate::names::{full, quoted, text};
 use crate::privileges;
 use crate::store::{KIND, Logical, Shared};
@@ -132,10 +133,17 @@ impl Kept {
         let modes =
             |m: &String| m.split(',').filter(|m| *m != "NO_AUTO_CREATE_USER").collect::<Vec<_>>().join(",");
         let mode = self.sql_mode.as_ref().map(modes);
+        let statement = family::adapted_aloud(session, statement, &self.called()).await?;
+        // It says how literals are compared that name no collation.
+        let collation = match &self.collation_connection {
+            Some(name) => Some(family::adapted(session, name.as_bytes()).await?.0),
+            None => None,
+        };
+        let collation = collation.map(|name| String::from_utf8_lossy(&name).into_owned());
         let set = [
             ("time_zone", self.time_zone.as_ref()),
             ("sql_mode", mode.as_ref()),
-            ("collation_connection", self.collation_connection.as_ref()),
+            ("collation_connection", collation.as_ref()),
             // The last: what is sent from then on is meant so.
             ("character_set_client", self.character_set_client.as_ref()),
         ];
@@ -144,7 +152,7 @@ impl Kept {
         if !set.is_empty() {
             session.run(&format!("SET SESSION {}", set.join(", "))).await?;
         }
-        let made = session.run_bytes(statement).await;
+        let made = session.run_bytes(&statement).await;
         settled(session).await?;
         made?;
         if self.kind == Kind::Sequence {

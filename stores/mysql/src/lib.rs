@@ -14,6 +14,7 @@ mod definition;
 mod definitions;
 mod encode;
 mod error;
+mod family;
 mod hook;
 mod identity;
 mod load;

@@ -6,7 +6,7 @@
 #[path = "it/common/mod.rs"]
 mod common;
 
-use crate::common::{fresh, servers};
+use crate::common::{fresh, long, servers, skipped};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::array_value_to_string;
@@ -371,7 +371,8 @@ const NOT_OFFERED: [&str; 1] = ["rows_of_a_partition_come_in_key_order"];
 
 fn keeps(name: &str, kind: &'static str, servers: usize) {
     let property = PROPERTIES.iter().find(|p| p.name == name).unwrap();
-    if servers > 1 && !SAMPLE.contains(&name) && std::env::var_os("KEEPFAST_LONG").is_none() {
+    if servers > 1 && !SAMPLE.contains(&name) && !long() {
+        skipped("KEEPFAST_LONG=1 tries it over several servers, too");
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

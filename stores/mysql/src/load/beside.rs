@@ -14,6 +14,9 @@ use crate::wire::WireError;
 use keepfast_store::Result;
 use std::collections::BTreeSet;
 
+/// The server's number for what is no statement of its own.
+const NO_STATEMENT: u16 = 1064;
+
 /// The server's number for an account that is there already.
 const CANNOT_USER: u16 = 1396;
 
@@ -106,6 +109,9 @@ fn problem(kept: &Kept, error: &WireError, server: &str) -> String {
         // The server's words may have a part of the statement, and it the hash of a password.
         (Kind::User, Some(code)) => {
             format!("{called}: the server refuses it with error {code} (on {server})")
+        }
+        (Kind::Sequence, Some(NO_STATEMENT)) => {
+            format!("{called}: this server has no sequences (on {server})")
         }
         _ => format!("{called}: {error} (on {server})"),
     }

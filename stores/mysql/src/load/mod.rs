@@ -22,6 +22,7 @@ use crate::connection::Connection;
 use crate::cut::MySqlCut;
 use crate::definition::name_in;
 use crate::definitions::{Kept, Kind, UNSEEN};
+use crate::family;
 use crate::names::{full, quoted, text};
 use crate::store::{Logical, Shared};
 use crate::wire::WireError;
@@ -203,7 +204,11 @@ impl MySqlLoad {
             for target in &self.tables {
                 for place in target.places.iter().filter(|place| place.server == *server) {
                     let sql = target.definition.create(&full(&place.database, &place.staging));
-                    at.run(&sql).await.map_err(|e| self.controls.failed("make a table", *server, e))?;
+                    let what = format!("make table '{}' by the statement that it was made by", place.name);
+                    let fail = |e| self.controls.failed(&what, *server, e);
+                    let named = format!("table '{}'", place.name);
+                    let sql = family::adapted_aloud(&mut at, sql.as_bytes(), &named).await.map_err(fail)?;
+                    at.run_bytes(&sql).await.map_err(fail)?;
                 }
             }
             Ok(())

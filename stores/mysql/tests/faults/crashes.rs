@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// A server of its own; none where the run has none of the kind. Those that start slowly are for long runs.
 fn own(kind: &str, options: &[&str]) -> Option<MySql> {
     servers(kind)?;
-    if kind == MYSQL_URLS && std::env::var_os("KEEPFAST_LONG").is_none() {
+    if kind == MYSQL_URLS && !long() {
+        skipped("KEEPFAST_LONG=1 tries it on MySQL, too, which starts slowly");
         return None;
     }
     let exe = std::env::current_exe().unwrap();

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Places to cut of so many bytes: the first ones, the last ones, and some between.
 fn places(bytes: u64, short: u64) -> Vec<u64> {
-    let count = if std::env::var_os("KEEPFAST_LONG").is_some() { 150 } else { short };
+    let count = if long() { 150 } else { short };
     let mut all: Vec<u64> =
         (0..count).map(|n| bytes * n / count + n % 7).chain([bytes.saturating_sub(1)]).collect();
     all.retain(|place| *place < bytes);

@@ -1,23 +1,29 @@
 //! Writers move amounts between rows on two servers; whatever moment a backup is of, the sum is the same, and no transfer is torn.
 //!
 //! Each transfer writes one row on each server: it moves an amount, sets the row's `transfer`, and adds a row of that number to `moves`.
+//! Each backup is restored into other tables of both servers, and what counts is what the servers sum there.
 
 use crate::binlog::LOGS;
 use crate::common::*;
 use crate::privileges::{account, drop_account};
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use futures::TryStreamExt;
-use keepfast_model::TableName;
+use futures::{StreamExt, TryStreamExt};
 use keepfast_model::cut::Exactness;
+use keepfast_model::{RowHasher, RunId, TableName};
 use keepfast_mysql::testing::Session;
 use keepfast_mysql::{Lock, Marker, MySqlStore, Options, Pause, ShardedTable, Transactions};
 use keepfast_store::conformance::{RowSet, read_table};
+use keepfast_store::load::LoadTable;
 use keepfast_store::{
-    CutOptions, OpenCut, Past, PlanOptions, ProofRequest, ScanOptions, Store, StoreError, Until,
+    CutOptions, LoadMode, LoadOptions, OpenCut, Past, PlanOptions, ProofRequest, ScanOptions, Store,
+    StoreError, Until,
 };
-use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
+use keepfast_testbed::debian::Debian;
+use keepfast_testbed::mysql::{DUMP_TOOLS, MARIADB_URLS, MYSQL_URLS};
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,11 +44,14 @@ enum Commits {
     OneByOne,
 }
 
-fn cuts() -> u32 {
-    if std::env::var_os("KEEPFAST_LONG").is_some() { 50 } else { 6 }
+/// Backups after which it is said that none of them tears anything.
+const MOST: usize = 50;
+
+fn cuts() -> usize {
+    if long() { 50 } else { 6 }
 }
 
-/// Tables `accounts` and `moves` of one shard on each of two servers.
+/// Tables `accounts` and `moves` of one shard on each of two servers, and the same for what is restored.
 async fn bank(urls: &[String], options: Options) -> (MySqlStore, String) {
     let prefix = fresh("sum");
     for (at, url) in urls.iter().take(2).enumerate() {
@@ -52,6 +61,7 @@ async fn bank(urls: &[String], options: Options) -> (MySqlStore, String) {
             url,
             &[
                 &format!("CREATE DATABASE {database}"),
+                &format!("CREATE DATABASE {prefix}_back_{at}"),
                 &format!("CREATE TABLE {database}.accounts (id INT PRIMARY KEY, amount BIGINT NOT NULL, transfer BIGINT)"),
                 &format!("CREATE TABLE {database}.moves (id BIGINT PRIMARY KEY, server INT NOT NULL)"),
                 &format!("INSERT INTO {database}.accounts VALUES {}", rows.join(",")),
@@ -65,12 +75,22 @@ async fn bank(urls: &[String], options: Options) -> (MySqlStore, String) {
         let shards = format!("{prefix}_{{0..1}}.{name}");
         (name.to_owned(), ShardedTable { shards, ..Default::default() })
     };
+    let back = |name: &str, rule: String| {
+        let shards = format!("{prefix}_back_{{0..1}}.{name}");
+        (format!("{name}_back"), ShardedTable { shards, shard_rule: Some(rule), ..Default::default() })
+    };
     let mut options = options;
     if let Transactions::Marked(Marker::Intents { database, .. }) = &mut options.transactions {
         *database = format!("{prefix}_intents");
     }
     options.urls = urls[..2].to_vec();
-    options.tables = [sharded("accounts"), sharded("moves")].into();
+    options.tables = [
+        sharded("accounts"),
+        sharded("moves"),
+        back("accounts", format!("id div {ROWS} % 2")),
+        back("moves", "id % 2".to_owned()),
+    ]
+    .into();
     options.sessions = 2;
     (MySqlStore::new(&options).unwrap(), prefix)
 }
@@ -149,43 +169,127 @@ fn sum(rows: &RowSet) -> i64 {
     rows.to_batch().unwrap().column(1).as_primitive::<Int64Type>().iter().flatten().sum()
 }
 
-/// Transfers of which one server has a row and the other has none.
-fn torn(moves: &RowSet) -> usize {
-    let batch = moves.to_batch().unwrap();
-    let mut parts: BTreeMap<i64, usize> = BTreeMap::new();
-    if batch.num_rows() > 0 {
-        let ids = batch.column(0).as_primitive::<Int64Type>();
-        assert_eq!(ids.null_count(), 0);
-        ids.iter().flatten().for_each(|id| *parts.entry(id / 2).or_default() += 1);
+/// What the servers have in the tables that were restored: the sum of amounts, and the transfers of which one server has a row and the other
+/// has none.
+async fn restored_sum(urls: &[String], prefix: &str) -> (i64, usize) {
+    let (mut sum, mut parts) = (0, BTreeMap::<String, usize>::new());
+    for (at, url) in urls.iter().take(2).enumerate() {
+        let database = format!("{prefix}_back_{at}");
+        let amounts = value(url, &format!("SELECT SUM(amount) FROM {database}.accounts")).await;
+        sum += amounts.map_or(0, |amounts| amounts.parse::<i64>().unwrap());
+        let ids = format!("SELECT id DIV 2 FROM {database}.moves");
+        for mut row in keepfast_mysql::testing::rows(url, &ids).await.unwrap() {
+            *parts.entry(row.remove(0).unwrap()).or_default() += 1;
+        }
     }
-    parts.values().filter(|parts| **parts != 2).count()
+    (sum, parts.values().filter(|parts| **parts != 2).count())
+}
+
+/// Drops them, for the next ones.
+async fn drop_restored(urls: &[String], prefix: &str) {
+    for (at, url) in urls.iter().take(2).enumerate() {
+        run(url, &[&format!("DROP TABLE {prefix}_back_{at}.accounts, {prefix}_back_{at}.moves")]).await;
+    }
+}
+
+/// Restores the rows of a cut: loads them, reads them back, publishes.
+async fn restore(store: &MySqlStore, cut: &dyn OpenCut, tables: [(TableName, &RowSet); 2]) {
+    let (mut asked, mut all) = (vec![], vec![]);
+    for (from, rows) in tables {
+        let (at, target) = (cut.table(&from).await.unwrap(), TableName::bare(format!("{}_back", from.table)));
+        asked.push(LoadTable {
+            target: target.clone(),
+            schema: at.schema.clone(),
+            dependents: at.dependents,
+            mode: LoadMode::Create,
+            segment_rows: None,
+            replaced_tag: "7".into(),
+        });
+        all.push((target, at.schema, rows.to_batch().unwrap()));
+    }
+    let load = store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: asked }).await.unwrap();
+    let mut parts = vec![];
+    for (target, _, batch) in &all {
+        let rows = futures::stream::iter([Ok(batch.clone())]).boxed();
+        parts.push((target.clone(), vec![load.write_part(target, 0, rows).await.unwrap()]));
+    }
+    load.finish(parts).await.unwrap();
+    let beside = load.open_cut().await.unwrap();
+    for (target, schema, batch) in &all {
+        let given = RowHasher::new(schema).digest(batch).unwrap();
+        assert_eq!(digest(beside.as_ref(), target).await, given, "{target}");
+    }
+    beside.release().await.unwrap();
+    load.publish().await.unwrap();
+    load.forget().await.unwrap();
 }
 
 /// What a series of backups under writers had.
 #[derive(Debug, Default)]
 struct Series {
     cuts: usize,
-    /// Cuts with another sum, or with torn transfers; and all transfers that were torn.
+    /// Those that, restored, had another sum or torn transfers; and all transfers that were torn.
     wrong: usize,
     torn: usize,
     exact: usize,
     moves: u32,
 }
 
-/// Backups of both tables under writers, each compared with the last one and the log between them.
-async fn series(urls: &[String], (store, prefix): &(MySqlStore, String), how: Commits, cuts: u32) -> Series {
-    let (stop, pause) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
+impl Series {
+    fn goes_on(&self, count: usize, tears: bool) -> bool {
+        self.cuts < count || tears && self.wrong == 0 && self.cuts < MOST
+    }
+
+    fn add(&mut self, (sum, torn): (i64, usize)) {
+        self.cuts += 1;
+        self.torn += torn;
+        self.wrong += usize::from(torn > 0 || sum != 2 * ROWS as i64 * AMOUNT);
+    }
+}
+
+/// Writers at work.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<u32>>,
+}
+
+impl Writers {
+    async fn begin(urls: &[String], prefix: &str, how: Commits) -> Self {
+        let (stop, pause) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let tasks = (0..WRITERS).map(|writer| {
             let state = (stop.clone(), pause.clone());
-            tokio::spawn(write(urls.to_vec(), prefix.clone(), writer, how, state))
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::spawn(write(urls.to_vec(), prefix.to_owned(), writer, how, state))
+        });
+        let tasks = tasks.collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Self { stop, tasks }
+    }
+
+    /// Ends them; says how many moves they made.
+    async fn end(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut moves = 0;
+        for task in self.tasks {
+            moves += task.await.unwrap();
+        }
+        moves
+    }
+}
+
+/// Backups of both tables under writers, each restored, and compared with the last one and the log between them.
+///
+/// As many as are asked for, and, where something must be shown to be torn, more until it is.
+async fn series(
+    urls: &[String],
+    (store, prefix): &(MySqlStore, String),
+    how: Commits,
+    (cuts, tears): (usize, bool),
+) -> Series {
+    let writers = Writers::begin(urls, prefix, how).await;
     let mut series = Series::default();
     let mut last: Option<(keepfast_model::Cut, RowSet)> = None;
-    for at in 0..cuts {
-        let tables = [accounts(), moves()];
+    while series.goes_on(cuts, tears) {
+        let (at, tables) = (series.cuts, [accounts(), moves()]);
         let cut = store.open_cut(&tables, &CutOptions { allow_fuzzy: true }).await.unwrap();
         // All is scanned before the first table is closed.
         let scanned = (scan(cut.as_ref(), &accounts()).await, scan(cut.as_ref(), &moves()).await);
@@ -202,19 +306,15 @@ async fn series(urls: &[String], (store, prefix): &(MySqlStore, String), how: Co
             rows.apply(&changes.try_collect::<Vec<_>>().await.unwrap()).unwrap();
             assert_eq!(rows.difference(&amounts), None, "cut {at} by the log");
         }
-        let halves = torn(&made);
-        series.cuts += 1;
-        series.torn += halves;
-        series.wrong += usize::from(halves > 0 || sum(&amounts) != 2 * ROWS as i64 * AMOUNT);
+        restore(store, cut.as_ref(), [(accounts(), &amounts), (moves(), &made)]).await;
+        series.add(restored_sum(urls, prefix).await);
+        drop_restored(urls, prefix).await;
         series.exact += usize::from(cut.cut().exactness == Exactness::Exact);
         last = Some((cut.cut(), amounts));
         cut.release().await.unwrap();
     }
-    stop.store(true, Ordering::Relaxed);
-    for writer in writers {
-        series.moves += writer.await.unwrap();
-    }
-    assert!(series.moves > cuts, "{series:?}: too few moves to show anything");
+    series.moves = writers.end().await;
+    assert!(series.moves as usize > series.cuts, "{series:?}: too few moves to show anything");
     series
 }
 
@@ -250,8 +350,12 @@ async fn holds(kind: &str, how: Commits, transactions: Transactions, lock: Lock)
     let Some(urls) = servers(kind) else { return };
     let bank = bank(&urls, Options { transactions, lock, ..Options::default() }).await;
     let started = Instant::now();
-    let series = series(&urls, &bank, how, cuts()).await;
-    eprintln!("{kind} {how:?} {lock:?}: {series:?} in {:?}", started.elapsed());
+    let series = series(&urls, &bank, how, (cuts(), false)).await;
+    eprintln!(
+        "COUNT {} whole backups restored: {kind} {how:?} {lock:?}, {series:?} in {:?}",
+        series.cuts - series.wrong,
+        started.elapsed()
+    );
     assert_eq!((series.wrong, series.exact), (0, series.cuts), "{series:?}");
 }
 
@@ -284,10 +388,101 @@ async fn a_lock_alone_tears_transfers_and_says_so() {
         let Some(urls) = servers(kind) else { continue };
         for lock in [Lock::Barrier, Lock::None] {
             let bank = bank(&urls, Options { lock, ..Options::default() }).await;
-            let series = series(&urls, &bank, Commits::Twice, cuts().max(15)).await;
-            eprintln!("{kind} nothing known, {lock:?}: {series:?}");
+            let series = series(&urls, &bank, Commits::Twice, (cuts(), true)).await;
+            eprintln!(
+                "COUNT {} torn backups behind a lock alone, {} backups behind a lock alone: {kind} {lock:?}, {series:?}",
+                series.wrong, series.cuts
+            );
             assert_eq!(series.exact, 0);
             assert!(series.torn > 0, "the load does not show what closing is for: {series:?}");
+        }
+    }
+}
+
+/// The way of mydumper's that others go by: a dump of each server, which locks it for its moment.
+fn dumping(tools: &Debian, url: &str, database: &str, folder: &Path) -> Child {
+    let (who, place) = url.strip_prefix("mysql://").unwrap().split_once('@').unwrap();
+    let ((user, password), (host, port)) = (who.split_once(':').unwrap(), place.split_once(':').unwrap());
+    let login = format!("host={host}\nport={port}\nuser={user}\npassword={password}\n");
+    let file = folder.join(format!("{database}.login"));
+    std::fs::write(&file, format!("[client]\n{login}[mydumper]\n{login}")).unwrap();
+    let mut command = tools.command(&tools.path("usr/bin/mydumper"));
+    command.arg(format!("--defaults-file={}", file.display()));
+    command.arg(format!("--outputdir={}", folder.join(database).display()));
+    command.args(["--threads=1", "--no-schemas", &format!("--database={database}")]);
+    // It gives up beside statements that run longer than a minute, as those of other tests may.
+    command.arg("--long-query-guard=3600");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn dumped(dump: Child) {
+    let ended = dump.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// Dumps of both servers, at once or one after the other, each restored.
+async fn dumps(tools: &Debian, urls: &[String], how: Commits, at_once: bool, count: usize) -> Series {
+    let (_, prefix) = bank(urls, Options::default()).await;
+    let writers = Writers::begin(urls, &prefix, how).await;
+    let mut series = Series::default();
+    while series.goes_on(count, true) {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [0, 1].map(|at| format!("{prefix}_{at}"));
+        let begin = |at: usize| dumping(tools, &urls[at], &names[at], folder.path());
+        let first = begin(0);
+        if at_once {
+            let second = begin(1);
+            tokio::task::block_in_place(|| [first, second].into_iter().for_each(dumped));
+        } else {
+            tokio::task::block_in_place(|| dumped(first));
+            let second = begin(1);
+            tokio::task::block_in_place(|| dumped(second));
+        }
+        for (at, url) in urls.iter().take(2).enumerate() {
+            let mut session = Session::open(url).await.unwrap();
+            session.run(&[&format!("USE {prefix}_back_{at}")]).await.unwrap();
+            for table in ["accounts", "moves"] {
+                session.run(&[&format!("CREATE TABLE {table} LIKE {prefix}_{at}.{table}")]).await.unwrap();
+                let file = folder.path().join(&names[at]).join(format!("{}.{table}.sql", names[at]));
+                // A table without rows has no file.
+                let Ok(statements) = std::fs::read_to_string(file) else { continue };
+                for statement in statements.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+                    session.run(&[statement]).await.unwrap();
+                }
+            }
+        }
+        series.add(restored_sum(urls, &prefix).await);
+        drop_restored(urls, &prefix).await;
+    }
+    series.moves = writers.end().await;
+    series
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_of_each_server_by_mydumper_tears_transfers() {
+    let _logs = LOGS.read().await;
+    let Some(tools) = std::env::var_os(DUMP_TOOLS) else {
+        skipped(&format!("{DUMP_TOOLS} names no folder with mydumper; `cargo xtask test` fetches it"));
+        return;
+    };
+    let tools = Debian::at(tools.into());
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        for how in [Commits::Twice, Commits::Xa] {
+            for at_once in [false, true] {
+                let (started, series) = (Instant::now(), dumps(&tools, &urls, how, at_once, cuts()).await);
+                let when = if at_once { "at once" } else { "one after the other" };
+                eprintln!(
+                    "COUNT {} torn dumps by mydumper, {} dumps by mydumper: {kind} {how:?}, servers {when}, {series:?} in {:?}",
+                    series.wrong,
+                    series.cuts,
+                    started.elapsed()
+                );
+                assert!(
+                    series.wrong > 0,
+                    "nothing was torn, so this shows nothing: {kind} {how:?} {when} {series:?}"
+                );
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use keepfast_model::{RunId, TableName};
 use keepfast_mysql::testing::{self, Session, rows};
 use keepfast_mysql::{MySqlStore, Options};
 use keepfast_store::load::LoadTable;
-use keepfast_store::{Load, LoadMode, LoadOptions, Published, Store, TableAtCut};
+use keepfast_store::{Load, LoadMode, LoadOptions, Published, Store, StoreError, TableAtCut};
 use keepfast_testbed::mysql::MARIADB_URLS;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,13 +85,13 @@ async fn logged(url: &str, database: &str) -> Vec<String> {
 }
 
 /// A table as it was at a moment.
-struct Taken {
-    at: TableAtCut,
-    rows: Vec<RecordBatch>,
+pub(crate) struct Taken {
+    pub at: TableAtCut,
+    pub rows: Vec<RecordBatch>,
 }
 
 impl Taken {
-    async fn of(store: &MySqlStore, table: &TableName) -> Self {
+    pub async fn of(store: &MySqlStore, table: &TableName) -> Self {
         let cut = cut_of(store, std::slice::from_ref(table)).await;
         let taken = Self { at: cut.table(table).await.unwrap(), rows: read(cut.as_ref(), table, 1).await.0 };
         cut.release().await.unwrap();
@@ -104,6 +104,15 @@ impl Taken {
     }
 
     async fn load(&self, store: &MySqlStore, to: &TableName, mode: LoadMode) -> Arc<dyn Load> {
+        self.try_load(store, to, mode).await.unwrap()
+    }
+
+    pub async fn try_load(
+        &self,
+        store: &MySqlStore,
+        to: &TableName,
+        mode: LoadMode,
+    ) -> Result<Arc<dyn Load>, StoreError> {
         let table = LoadTable {
             target: to.clone(),
             schema: self.at.schema.clone(),
@@ -113,12 +122,11 @@ impl Taken {
             replaced_tag: "7".into(),
             shard_rule: None,
         };
-        let load =
-            store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: vec![table] }).await.unwrap();
+        let load = store.begin_load(LoadOptions { run: RunId(fresh("run")), tables: vec![table] }).await?;
         let rows = futures::stream::iter(self.rows.clone().into_iter().map(Ok)).boxed();
-        let part = load.write_part(to, 0, rows).await.unwrap();
-        load.finish(vec![(to.clone(), vec![part])]).await.unwrap();
-        load
+        let part = load.write_part(to, 0, rows).await?;
+        load.finish(vec![(to.clone(), vec![part])]).await?;
+        Ok(load)
     }
 
     async fn restore(&self, store: &MySqlStore, to: &TableName, mode: LoadMode) -> Published {
@@ -230,8 +238,7 @@ async fn a_publication_that_is_dropped_at_any_moment_is_brought_to_its_end_with_
         watched(url, &database).await;
         let (store, t) = (store(&urls[..1], &[]), named(&database, "t"));
         let (then, taken) = (triggers(url, &database).await, Taken::of(&store, &t).await);
-        let long = std::env::var_os("KEEPFAST_LONG").is_some();
-        for ms in (if long { 1..120 } else { 1..13 }).map(|n| if long { n } else { n * 9 }) {
+        for ms in (if long() { 1..120 } else { 1..13 }).map(|n| if long() { n } else { n * 9 }) {
             let load = taken.load(&store, &t, LoadMode::Replace).await;
             let token = load.token().unwrap();
             let answer = tokio::time::timeout(Duration::from_millis(ms), load.publish()).await;
@@ -352,7 +359,7 @@ async fn a_definer_that_may_not_be_named_is_said_before_any_name_changes() {
         let load = taken.load(&store(&[other], &[]), &t, LoadMode::Replace).await;
         let refused = load.publish().await.unwrap_err();
         let all = format!("{refused}: {:?}", std::error::Error::source(&refused).map(ToString::to_string));
-        assert!(matches!(refused, keepfast_store::StoreError::Denied { .. }), "{all}");
+        assert!(matches!(refused, StoreError::Denied { .. }), "{all}");
         assert!(all.contains("make trigger") && all.contains("privilege"), "{all}");
         load.abandon().await.unwrap();
         assert_eq!(everything(url, &database).await, before);

@@ -103,7 +103,7 @@ async fn set(url: &str, files: &[String; 3]) {
 async fn a_certificate_counts_if_a_named_authority_gave_it_to_this_host() {
     let folder = tempfile::tempdir().unwrap();
     if !certificates(folder.path()) {
-        eprintln!("SKIPPED: openssl, which makes certificates, is not installed");
+        skipped("openssl, which makes certificates, is not installed");
         return;
     }
     let ca = |name: &str| format!("?ca={}", folder.path().join(format!("{name}.pem")).display());
@@ -151,12 +151,12 @@ async fn files_of(url: &str) -> Option<[String; 3]> {
 async fn a_server_without_tls_is_refused_where_an_authority_is_named() {
     let Some(urls) = servers(MARIADB_URLS) else { return };
     if files_of(&urls[0]).await.is_some_and(|[_, cert, _]| !cert.is_empty()) {
-        eprintln!("SKIPPED: the MariaDB server has TLS");
+        skipped("the MariaDB server has TLS");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     if !certificates(folder.path()) {
-        eprintln!("SKIPPED: openssl, which makes certificates, is not installed");
+        skipped("openssl, which makes certificates, is not installed");
         return;
     }
     let (_, why) =

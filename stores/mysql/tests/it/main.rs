@@ -6,6 +6,7 @@ mod common;
 mod conserved;
 mod definitions;
 mod entering;
+mod families;
 mod foreign_keys;
 mod loading;
 mod merging;

@@ -6,8 +6,6 @@ use keepfast_store::{CutOptions, PlanOptions, ProofRequest, Store};
 use keepfast_testbed::mysql::MARIADB_URLS;
 use std::time::Instant;
 
-/// Tables with many more rows.
-const LONG: &str = "KEEPFAST_LONG";
 /// Ranges that are wanted.
 const WANTED: u32 = 8;
 
@@ -234,8 +232,7 @@ async fn a_large_shard_is_read_in_ranges_whose_rows_together_are_those_that_the_
 
 #[tokio::test]
 async fn ranges_of_every_kind_of_key_are_balanced_and_hold_each_row_once() {
-    let long = std::env::var_os(LONG).is_some();
-    let (count, least) = if long { (200_000, 20_000) } else { (6000, 500) };
+    let (count, least) = if long() { (200_000, 20_000) } else { (6000, 500) };
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
         let (url, database) = (&urls[0], fresh("ranges"));

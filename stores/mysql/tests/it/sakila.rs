@@ -8,7 +8,6 @@ use keepfast_model::TableName;
 use keepfast_mysql::testing::{Session, rows};
 use keepfast_store::{LoadMode, Store};
 use keepfast_testbed::mysql::MARIADB_URLS;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Sakila's shape: two tables that refer to each other, a tree of others, triggers that fill a table, views of views and of
@@ -225,11 +224,7 @@ async fn sakila_comes_back_into_an_empty_server() {
         PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../../../shared/data/sakila");
     let read = |name: &str| std::fs::read_to_string(folder.join(name));
     let (Ok(schema), Ok(data)) = (read("sakila-mv-schema.sql"), read("sakila-mv-data.sql")) else {
-        // Past the test harness, which would swallow it: what is skipped must be seen.
-        let _ = writeln!(
-            std::io::stdout().lock(),
-            "\nSKIPPED sakila_comes_back_into_an_empty_server: no Sakila dump at ../shared/data/sakila beside the project"
-        );
+        skipped("no Sakila dump at ../shared/data/sakila beside the project");
         return;
     };
     for kind in KINDS {

@@ -145,7 +145,7 @@ async fn no_backup_tears_an_xa_transaction() {
             assert_eq!((*closed, *exactness), (total, Exactness::Exact), "cut {at}");
         }
         let torn = sums.iter().filter(|(alone, ..)| *alone != total).count();
-        eprintln!("{kind}: {torn} of {} snapshots alone were torn, and no closed cut", sums.len());
+        eprintln!("COUNT {torn} snapshots alone torn: of {}, and no closed cut, {kind}", sums.len());
         assert!(torn > 0, "without closing nothing was torn either, so this shows nothing");
     }
 }

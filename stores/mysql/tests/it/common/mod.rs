@@ -9,6 +9,7 @@ use keepfast_store::{
     CutOptions, Load, LoadMode, LoadOptions, OpenCut, PlanOptions, Published, ScanOptions, Store, StoreError,
 };
 use keepfast_testbed::mysql::{MARIADB_URLS, MYSQL_URLS};
+pub use keepfast_testbed::skipped;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,10 +21,15 @@ pub fn servers(kind: &str) -> Option<Vec<String>> {
     match std::env::var(kind) {
         Ok(urls) if !urls.is_empty() => Some(urls.split(' ').map(str::to_owned).collect()),
         _ => {
-            eprintln!("SKIPPED: {kind} names no servers");
+            skipped(&format!("{kind} names no servers; `cargo xtask test` starts some"));
             None
         }
     }
+}
+
+/// Whether a run may take long (`KEEPFAST_LONG=1`).
+pub fn long() -> bool {
+    std::env::var_os("KEEPFAST_LONG").is_some()
 }
 
 /// A name that no other test has.
