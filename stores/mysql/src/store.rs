@@ -426,7 +426,8 @@ impl Shared {
         Ok(Logical { schema, shards, dependents })
     }
 
-    /// The server's own statement of a shard, whose foreign keys name declared tables in place of their shards.
+    /// The server's own statement of a shard, whose foreign keys name declared tables in place of their shards, and without the names of
+    /// indexes for them.
     fn unsharded(&self, table: &PhysicalTable) -> String {
         let mut create = table.create.clone();
         for key in ForeignKey::all_of(&table.create) {
@@ -441,6 +442,14 @@ impl Shared {
                 let (own, all) = (format!(" REFERENCES {own} ("), format!(" REFERENCES {} (", quoted(name)));
                 create = create.replace(&own, &all);
             }
+            // An index that the server made for the key has its name.
+            let columns: Vec<String> = key.columns.iter().map(|column| quoted(column)).collect();
+            let end = format!(" ({})", columns.join(","));
+            let unnamed = |line: &str| match line.trim().trim_end_matches(',') {
+                index if index.starts_with("KEY ") && index.ends_with(&end) => format!("KEY{end}"),
+                _ => line.to_owned(),
+            };
+            create = create.lines().map(unnamed).collect::<Vec<_>>().join("\n");
         }
         create
     }
