@@ -114,7 +114,8 @@ impl Target {
                 table.schema.key_names().join(", ")
             )));
         }
-        let rule = table.shard_rule.or_else(|| shared.rules.get(&name).map(|rule| rule.text().to_owned()));
+        let rule =
+            table.shard_rule.clone().or_else(|| shared.rules.get(&name).map(|rule| rule.text().to_owned()));
         let rule = match (rule, places.len()) {
             (_, 1) => None,
             (Some(rule), _) => Some(rule),
@@ -131,6 +132,11 @@ impl Target {
         }
         let merging = table.mode == LoadMode::Merge && stand > 0;
         let mut statement = own.map(|own| own.definition.clone());
+        if merging && table.shard_rule.is_some() {
+            return Err(refuse(format!(
+                "merge rows into table '{name}' by another rule than its own: its rows stand where its own puts them"
+            )));
+        }
         if merging {
             let rule = shared.rules.get(&name).filter(|_| places.len() > 1);
             statement = Some(into(shared, connections, &table, rule).await?);

@@ -169,6 +169,16 @@ fn sum(rows: &RowSet) -> i64 {
     rows.to_batch().unwrap().column(1).as_primitive::<Int64Type>().iter().flatten().sum()
 }
 
+/// Transfers of which one server has a row and the other has none.
+fn torn(moves: &RowSet) -> usize {
+    let batch = moves.to_batch().unwrap();
+    let mut parts = BTreeMap::<i64, usize>::new();
+    for id in batch.column(0).as_primitive::<Int64Type>().iter().flatten() {
+        *parts.entry(id / 2).or_default() += 1;
+    }
+    parts.values().filter(|parts| **parts != 2).count()
+}
+
 /// What the servers have in the tables that were restored: the sum of amounts, and the transfers of which one server has a row and the other
 /// has none.
 async fn restored_sum(urls: &[String], prefix: &str) -> (i64, usize) {
@@ -203,6 +213,7 @@ async fn restore(store: &MySqlStore, cut: &dyn OpenCut, tables: [(TableName, &Ro
             dependents: at.dependents,
             mode: LoadMode::Create,
             segment_rows: None,
+            shard_rule: None,
             replaced_tag: "7".into(),
         });
         all.push((target, at.schema, rows.to_batch().unwrap()));
