@@ -210,8 +210,8 @@ async fn foreign_keys_of_shards_refer_to_the_part_in_their_own_database() {
         assert_eq!(value(&urls[0], &left("orders__replaced_7_1")).await.unwrap(), "1");
 
         // Into fewer databases, and nowhere without the users.
-        for n in 0..2 {
-            run(&urls[n], &[&format!("CREATE DATABASE `{two}_{n}`")]).await;
+        for (n, url) in urls[..2].iter().enumerate() {
+            run(url, &[&format!("CREATE DATABASE `{two}_{n}`")]).await;
         }
         let to = shards(
             &urls[..2],
@@ -226,10 +226,10 @@ async fn foreign_keys_of_shards_refer_to_the_part_in_their_own_database() {
         let load = begin(&to, cut.as_ref(), &tables, LoadMode::Create).await.unwrap();
         fill(load.as_ref(), cut.as_ref(), &tables, 2).await.unwrap();
         load.publish().await.unwrap();
-        for n in 0..2 {
-            assert_eq!(unnamed(&urls[n], &format!("{two}_{n}"), "orders").await.len(), 1);
+        for (n, url) in urls[..2].iter().enumerate() {
+            assert_eq!(unnamed(url, &format!("{two}_{n}"), "orders").await.len(), 1);
             let lonely = format!("INSERT INTO `{two}_{n}`.orders VALUES (99, 99)");
-            assert!(testing::run(&urls[n], &[&lonely]).await.is_err());
+            assert!(testing::run(url, &[&lonely]).await.is_err());
         }
         cut.release().await.unwrap();
         assert_eq!(strays(&urls[..2], &one).await, [""; 0]);
