@@ -6,7 +6,7 @@
 #[path = "it/common/mod.rs"]
 mod common;
 
-use crate::common::{fresh, long, servers, skipped};
+use crate::common::{fresh, servers};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::util::display::array_value_to_string;
@@ -355,26 +355,11 @@ impl Fixture for OnServers {
     }
 }
 
-/// Properties that say something else of tables on two servers; the rest is for long runs.
-const SAMPLE: [&str; 7] = [
-    "merge_puts_rows_over_those_of_equal_key",
-    "every_type_comes_back_exactly",
-    "tables_are_listed_and_described",
-    "changes_of_bags_keep_their_counts",
-    "a_publication_is_heard_of_in_another_process",
-    "replace_keeps_the_old_table_and_undo_brings_it_back_once",
-    "tables_of_a_load_are_published_together",
-];
-
 /// Properties that a store of these servers does not offer.
 const NOT_OFFERED: [&str; 1] = ["rows_of_a_partition_come_in_key_order"];
 
 fn keeps(name: &str, kind: &'static str, servers: usize) {
     let property = PROPERTIES.iter().find(|p| p.name == name).unwrap();
-    if servers > 1 && !SAMPLE.contains(&name) && !long() {
-        skipped("KEEPFAST_LONG=1 tries it over several servers, too");
-        return;
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
         let fixture = OnServers::new(kind, servers).await?;

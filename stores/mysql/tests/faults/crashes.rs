@@ -8,17 +8,13 @@ use keepfast_store::{
     CutOptions, Load, LoadMode, LoadState, OpenCut, PlanOptions, ScanOptions, Store, StoreError,
 };
 use keepfast_testbed::cache_folder;
-use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MYSQL_URLS, MySql};
+use keepfast_testbed::mysql::{Kind, MARIADB_URLS, MySql};
 use serde_json::json;
 use std::sync::Arc;
 
-/// A server of its own; none where the run has none of the kind. Those that start slowly are for long runs.
+/// A server of its own; none where the run has none of the kind.
 fn own(kind: &str, options: &[&str]) -> Option<MySql> {
     servers(kind)?;
-    if kind == MYSQL_URLS && !long() {
-        skipped("KEEPFAST_LONG=1 tries it on MySQL, too, which starts slowly");
-        return None;
-    }
     let exe = std::env::current_exe().unwrap();
     let release = exe.parent().and_then(std::path::Path::parent).unwrap();
     let which = if kind == MARIADB_URLS { Kind::MariaDb } else { Kind::MySql };

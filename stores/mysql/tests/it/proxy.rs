@@ -9,7 +9,6 @@ use keepfast_model::cut::Exactness;
 use keepfast_mysql::{MySqlStore, Options, ShardedTable, Transactions};
 use keepfast_store::conformance::read_table;
 use keepfast_store::{CutOptions, OpenCut, Store};
-use keepfast_testbed::mysql::MYSQL_URLS;
 use keepfast_testbed::sharding_sphere::ShardingProxy;
 use keepfast_testbed::{Missing, cache_folder};
 use std::io::Write;
@@ -67,10 +66,6 @@ async fn no_backup_tears_a_transaction_of_a_sharding_sphere_proxy() {
     let cache = cache_folder(program.parent().unwrap().parent().unwrap());
     for kind in KINDS {
         let Some(urls) = servers(kind) else { continue };
-        if kind == MYSQL_URLS && !long() {
-            skipped("KEEPFAST_LONG=1 tries it on MySQL, too");
-            continue;
-        }
         let prefix = fresh("proxied");
         let shards = [0, 1].map(|at| (urls[at].clone(), format!("{prefix}_{at}")));
         for (at, (url, database)) in shards.iter().enumerate() {
