@@ -182,14 +182,21 @@ async fn definition_and_rows_are_of_one_table_however_often_another_takes_its_na
         let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let ends = over.clone();
         let swapping = tokio::spawn(async move {
-            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+            for pause in [15, 15, 40, 400].into_iter().cycle() {
+                if ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
                 // A backup that looks at it may keep it for a moment.
                 let _ = session.run(&["RENAME TABLE a TO c, b TO a, c TO b"]).await;
-                tokio::time::sleep(Duration::from_millis(15)).await;
+                // Long enough for a backup, now and then.
+                tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         });
         let (mut whole, mut noticed) = (0, 0);
-        for _ in 0..25 {
+        for n in 0..100 {
+            if n >= 25 && whole > 0 && noticed > 0 {
+                break;
+            }
             let found = async {
                 let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await?;
                 let definition = cut.table(&table).await?.dependents[0].definition.clone();
