@@ -496,7 +496,13 @@ impl<'a> Walk<'a> {
     }
 
     fn map(&mut self, body: &[u8]) -> Result<(), LogError> {
-        if self.passing || matches!(self.wanted, Wanted::Decisions(_) | Wanted::Orders) {
+        // What a table was for others, maybe long ago, does not matter.
+        let others = match (&self.wanted, &self.current) {
+            (Wanted::Decisions(_) | Wanted::Orders, _) | (Wanted::Prepared(_), None) => true,
+            (Wanted::Prepared(wanted), Some(xid)) => !wanted.contains(xid),
+            _ => false,
+        };
+        if self.passing || others {
             return Ok(());
         }
         let map = event::table_map(body)?;

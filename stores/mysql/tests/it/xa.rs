@@ -355,3 +355,43 @@ async fn branches_in_doubt_are_counted_when_they_are_committed_and_a_cut_over_th
         follow(&store, (&from, &rows)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_table_was_before_a_branch_of_others_was_prepared_does_not_matter() {
+    let _logs = LOGS.read().await;
+    for kind in KINDS {
+        let Some(urls) = servers(kind) else { continue };
+        let (store, prefix) = accounts(&urls, Transactions::Xa).await;
+        let (table_of, xid) = (format!("{prefix}_0.accounts"), format!("'{prefix}-foreign','0'"));
+        let rows: Vec<String> = (0..ROWS).map(|n| format!("({n}, {AMOUNT})")).collect();
+        // The same name with other columns, then a branch of somebody else's, long before the backup.
+        run(
+            &urls[0],
+            &[
+                &format!("DROP TABLE {table_of}"),
+                &format!("CREATE TABLE {table_of} (id INT PRIMARY KEY, a INT, b INT, c TEXT)"),
+                &format!("INSERT INTO {table_of} VALUES (1, 2, 3, 'x')"),
+                &format!("DROP TABLE {table_of}"),
+                &format!("CREATE TABLE {table_of} (id INT PRIMARY KEY, amount BIGINT NOT NULL)"),
+                &format!("INSERT INTO {table_of} VALUES {}", rows.join(",")),
+                &format!("CREATE TABLE {prefix}_0.others (id INT PRIMARY KEY)"),
+            ],
+        )
+        .await;
+        let mut session = Session::open(&urls[0]).await.unwrap();
+        let insert = format!("INSERT INTO {prefix}_0.others VALUES (1)");
+        let prepare =
+            [&format!("XA START {xid}"), &insert, &format!("XA END {xid}"), &format!("XA PREPARE {xid}")];
+        session.run(&prepare.map(String::as_str)).await.unwrap();
+        let decided = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            session.run(&[&format!("XA COMMIT {xid}")]).await.unwrap();
+        });
+        let cut = store.open_cut(&[table()], &CutOptions::default()).await;
+        decided.await.unwrap();
+        let cut = cut.unwrap();
+        assert_eq!(cut.cut().exactness, Exactness::Exact);
+        assert_eq!(sum(&snapshots(cut.as_ref()).await), 2 * ROWS as i64 * AMOUNT);
+        cut.release().await.unwrap();
+    }
+}
