@@ -214,7 +214,7 @@ async fn a_transaction_that_is_half_committed_at_the_barrier_is_rolled_forward_o
         sessions[0].run(&[&commit(0, "half")]).await.unwrap();
         let opened = AtomicU32::new(0);
         let late = async {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             assert_eq!(opened.load(Ordering::Relaxed), 0, "the cut does not stand before all is decided");
             sessions[1].run(&[&commit(1, "half")]).await.unwrap();
         };
@@ -384,7 +384,7 @@ async fn what_a_table_was_before_a_branch_of_others_was_prepared_does_not_matter
             [&format!("XA START {xid}"), &insert, &format!("XA END {xid}"), &format!("XA PREPARE {xid}")];
         session.run(&prepare.map(String::as_str)).await.unwrap();
         let decided = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             session.run(&[&format!("XA COMMIT {xid}")]).await.unwrap();
         });
         let cut = store.open_cut(&[table()], &CutOptions::default()).await;
