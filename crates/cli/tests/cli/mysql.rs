@@ -13,7 +13,7 @@ fn servers(kind: &str) -> Option<[String; 2]> {
     let urls: Vec<String> = urls.split_whitespace().map(str::to_owned).collect();
     let found = urls.try_into().ok();
     if found.is_none() {
-        eprintln!("SKIPPED: {kind} names no servers");
+        keepfast_testbed::skipped(&format!("{kind} names no servers; `cargo xtask test` starts some"));
     }
     found
 }

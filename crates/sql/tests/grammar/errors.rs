@@ -116,11 +116,11 @@ fn options_name_the_key_its_place_and_what_is_valid() {
     for (options, message) in [
         (
             "speed = 1",
-            "option 'speed' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
+            "option 'speed' is unknown here, valid are mode, until, before_transaction, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
         ),
         (
             "if_exists = fail",
-            "option 'if_exists' is unknown here, valid are mode, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
+            "option 'if_exists' is unknown here, valid are mode, until, before_transaction, encrypt, certify, segment_rows, parity, threads, require, retain_for, retain_mode, at line 1, column 30",
         ),
         ("mode = fast", "option 'mode' takes auto, full or incremental, not 'fast', at line 1, column 37"),
         ("mode = full, MODE = full", "option 'MODE' stands twice, at line 1, column 43"),
@@ -150,6 +150,10 @@ fn options_name_the_key_its_place_and_what_is_valid() {
             "segment_rows = 512",
             "option 'segment_rows' takes a power of two from 1024 to 16777216, not '512', at line 1, column 45",
         ),
+        (
+            "until = 'then'",
+            "option 'until' takes a time such as '2026-01-31 10:00', not 'then', at line 1, column 38",
+        ),
         ("threads = 0", "option 'threads' takes a number from 1 to 1024, not '0', at line 1, column 40"),
         (
             "threads = -1",
@@ -166,7 +170,7 @@ fn options_name_the_key_its_place_and_what_is_valid() {
     }
     assert_eq!(
         error("RESTORE ALL FROM 'b' WITH (mode = full)"),
-        "option 'mode' is unknown here, valid are if_exists, threads, at line 1, column 28"
+        "option 'mode' is unknown here, valid are if_exists, shard_rule, threads, at line 1, column 28"
     );
 }
 
