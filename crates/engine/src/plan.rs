@@ -303,7 +303,7 @@ impl Engine {
         }
         earlier.sort_by_key(|point| std::cmp::Reverse((point.cut.at, point.seq())));
         for base in earlier {
-            let past = Past { until: until.clone(), since: base.cut.positions.clone() };
+            let past = Past { until: until.clone(), at: base.cut.at, since: base.cut.positions.clone() };
             if let Some(cut) = source.store.open_past_cut(&source.tables, &past).await? {
                 return Ok((cut, Some(base.clone())));
             }

@@ -235,6 +235,12 @@ fn selection(columns: Option<&Vec<String>>, filter: Option<&sql::Expression>) ->
 /// The request that a BACKUP statement makes.
 pub fn backup_request(backup: &sql::Backup) -> Result<BackupRequest> {
     let options = &backup.options;
+    if options.until.is_some() && options.before_transaction.is_some() {
+        return Err(EngineError::Usage {
+            what: "until and before_transaction".into(),
+            reason: "a backup is of one moment; give one of the two".into(),
+        });
+    }
     Ok(BackupRequest {
         tables: match &backup.scope {
             Scope::Tables(tables) => TableSet::Tables(tables.clone()),

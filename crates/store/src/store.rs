@@ -96,7 +96,9 @@ impl Display for Until {
 pub struct Past {
     /// The moment.
     pub until: Until,
-    /// The positions of an earlier cut.
+    /// When an earlier cut was, by the clock of who took it.
+    pub at: Timestamp,
+    /// The positions of that cut.
     pub since: Vec<ShardPosition>,
 }
 
@@ -129,8 +131,8 @@ pub trait Store: Debug + Display + Send + Sync {
     async fn open_cut(&self, tables: &[TableName], options: &CutOptions) -> Result<Arc<dyn OpenCut>>;
 
     /// Takes a cut at a moment that is over, behind an earlier cut, as the store's change log tells it. It gives
-    /// [`OpenCut::changes`](crate::OpenCut::changes) since that cut, and nothing else. None where the transaction that the moment is
-    /// named by is not in the log behind the earlier cut.
+    /// [`OpenCut::changes`](crate::OpenCut::changes) since that cut, and nothing else. None where the moment is not behind the earlier cut:
+    /// the transaction that it is named by is not in the log behind it, or the time is before it by the store's own clock.
     ///
     /// # Errors
     /// `Unsupported` from stores without a log that tells times; `ChangesGone` where it does not reach back to the earlier cut.

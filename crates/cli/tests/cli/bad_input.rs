@@ -112,6 +112,10 @@ fn what_a_store_cannot_do_is_refused_and_nothing_changes() {
         let run = folder.run(args);
         assert!(run.code != 0 && run.err.contains(says), "{run:?}");
     }
+    let both =
+        "BACKUP TABLE example TO 'example_backup' WITH (until = '2026-01-01', before_transaction = '1-2-3')";
+    let run = folder.run(&["sql", "-c", both]);
+    assert!(run.code != 0 && run.err.contains("one moment"), "{run:?}");
     assert_eq!(folder.json(&["list", "example_backup"]), before);
 }
 

@@ -668,8 +668,11 @@ async fn moments_that_are_over_have_the_sum_too() {
                 closed(cut.as_ref(), scanned.0, &accounts()).await,
                 closed(cut.as_ref(), scanned.1, &moves()).await,
             );
-            let since = cut.cut().positions;
+            let (at, since) = (cut.cut().at, cut.cut().positions);
             cut.release().await.unwrap();
+            let early =
+                Past { until: Until::Time(at), at: at + Duration::from_secs(1), since: since.clone() };
+            assert!(store.open_past_cut(&tables, &early).await.unwrap().is_none(), "it is before the cut");
             let mut moments = vec![];
             for _ in 0..4 {
                 tokio::time::sleep(Duration::from_millis(900)).await;
@@ -683,7 +686,7 @@ async fn moments_that_are_over_have_the_sum_too() {
             }
             let mut made = vec![];
             for time in moments {
-                let past = Past { until: Until::Time(time), since: since.clone() };
+                let past = Past { until: Until::Time(time), at, since: since.clone() };
                 let cut = store.open_past_cut(&tables, &past).await.unwrap().expect("a time needs no name");
                 assert_eq!((cut.cut().exactness, cut.cut().at), (Exactness::Exact, time), "{kind} {how:?}");
                 let (mut amounts, mut moved) = first.clone();
