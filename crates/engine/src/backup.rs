@@ -324,14 +324,18 @@ impl Engine {
             })?);
         }
         let results = self.in_parallel(jobs).await?;
-        let results = results.into_iter().map(TaskResult::scan).collect::<Result<_>>()?;
+        let results = results.into_iter().map(TaskResult::scan).collect::<Result<Vec<_>>>()?;
         let first = first.unwrap_or_default();
+        let rows = results.iter().flat_map(|r: &ScanResult| &r.segments).map(|s| s.rows).sum();
+        // Beside the certificate, which waits for the store.
+        let proven =
+            context.distinct.clone().map(|all| tokio::task::spawn_blocking(move || all.proves(rows)));
         let mut written = self
             .assemble(request, vault, cut, work, profile.as_ref(), &protection, kept, results, first)
             .await?;
-        if let Some(distinct) = &context.distinct {
-            written.unchecked.base =
-                !distinct.proves(written.point.digest.rows).map_err(crate::distinct::failed)?;
+        if let Some(proven) = proven {
+            let proven = proven.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            written.unchecked.base = !proven.map_err(crate::distinct::failed)?;
         }
         Ok(written)
     }

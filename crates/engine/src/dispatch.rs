@@ -114,6 +114,8 @@ impl Engine {
     }
 
     /// Runs all jobs, several at once, each on its own tokio task; the first error ends the rest. Results in order.
+    ///
+    /// They begin in an order in which those side by side are far apart: neighbours of a plan wait for the same server.
     pub(crate) async fn in_parallel<T, F, J>(&self, jobs: J) -> Result<Vec<T>>
     where
         T: Send + 'static,
@@ -123,12 +125,10 @@ impl Engine {
         let threads = self.options.threads.max(1);
         let at_once = if self.options.worker.is_some() { threads } else { threads * JOBS_A_THREAD };
         // A job that takes long must not keep the next ones waiting, so results come as they are ready.
-        let mut results: Vec<(usize, T)> = futures::stream::iter(jobs)
-            .enumerate()
-            .map(|(at, job)| async move {
-                let handle = AbortOnDrop(tokio::spawn(job));
-                Ok::<_, EngineError>((at, handle.wait().await?))
-            })
+        let mut jobs: Vec<(u32, F)> = (0..).zip(jobs).collect();
+        jobs.sort_by_key(|(at, _)| at.reverse_bits());
+        let mut results: Vec<(u32, T)> = futures::stream::iter(jobs)
+            .map(|(at, job)| async move { Ok::<_, EngineError>((at, AbortOnDrop::spawn(job).wait().await?)) })
             .buffer_unordered(at_once)
             .try_collect()
             .await?;
@@ -209,10 +209,15 @@ async fn run_process(command: &[String], task: &[u8], credentials: &Credentials)
     Err(format!("{status}: {line}"))
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+/// A tokio task that ends when nobody waits for it any more.
+pub(crate) struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
-impl<T> AbortOnDrop<Result<T>> {
-    async fn wait(mut self) -> Result<T> {
+impl<T: Send + 'static> AbortOnDrop<Result<T>> {
+    pub fn spawn(task: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+
+    pub async fn wait(mut self) -> Result<T> {
         match (&mut self.0).await {
             Ok(result) => result,
             Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Hashes are told apart by their first bits, so that each bucket is looked through alone.
 const BITS: u32 = 8;
-/// Hashes of a bucket that stay in memory.
-const HELD: usize = 4096;
+/// Hashes of a bucket that stay in memory: 64 MiB of all buckets.
+const HELD: usize = 32_768;
 
 /// Hashes of the keys of one table, from all of its shards.
 #[derive(Debug)]
@@ -108,16 +108,16 @@ mod tests {
 
     #[test]
     fn a_key_that_stands_twice_is_noticed_among_many() {
-        let hashes: Vec<u64> = (0..3_000_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let hashes: Vec<u64> = (0..10_000_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let of = |more: &[u64]| {
             let all = Distinct::new();
             hashes.chunks(8192).for_each(|some| all.add(some).unwrap());
             all.add(more).unwrap();
             all
         };
-        assert!(of(&[]).proves(3_000_000).unwrap());
-        assert!(!of(&[]).proves(3_000_001).unwrap());
-        assert!(!of(&[hashes[7]]).proves(3_000_001).unwrap());
-        assert!(!of(&[hashes[2_999_999]]).proves(3_000_001).unwrap());
+        assert!(of(&[]).proves(10_000_000).unwrap());
+        assert!(!of(&[]).proves(10_000_001).unwrap());
+        assert!(!of(&[hashes[7]]).proves(10_000_001).unwrap());
+        assert!(!of(&[hashes[9_999_999]]).proves(10_000_001).unwrap());
     }
 }

@@ -362,7 +362,7 @@ impl Engine {
                 .as_ref()
                 .map(|p| p.target_rows)
                 .or(request.segment_rows)
-                .unwrap_or_else(|| target_rows_for(at.rows_expected));
+                .unwrap_or_else(|| target_rows_for(at.rows_expected, segments_of(source)));
             let parity = parity_of(name, request.parity, previous.as_ref())?;
             let mut work = TableWork {
                 name: name.clone(),
@@ -464,6 +464,13 @@ async fn usable(vault: &Vault, newest: TablePoint) -> Result<Option<TablePoint>>
         Err(VaultError::TableKeysChanged { .. }) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Segments that a table aims at. Small ones keep full backups small that follow one another; where the store has a log of changes, backups
+/// follow that instead, and larger segments cost less.
+fn segments_of(source: &Source) -> u64 {
+    let store = source.store.capabilities();
+    if store.changes && !store.segments { 400 } else { 2_000 }
 }
 
 /// Parity of a table: what its first base had.

@@ -7,6 +7,7 @@
 
 use crate::Result;
 use crate::condition::Condition;
+use crate::dispatch::AbortOnDrop;
 use crate::distinct::Distinct;
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -497,6 +498,8 @@ impl Engine {
         }
         let writer = SegmentWriter::new(to.schema.clone(), to.profile.clone(), to.protection.clone());
         let mut result = ScanResult::default();
+        // One is put while the next one is read and encoded.
+        let mut put: Option<AbortOnDrop<Result<()>>> = None;
         loop {
             if self.options.cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
@@ -521,12 +524,19 @@ impl Engine {
                     continue;
                 }
                 let encoded = writer.encode(id, shard, &chunk)?;
-                to.vault.put_segment(&to.table, &encoded).await?;
                 result.new.push(result.segments.len() as u32);
                 result.bytes_new += encoded.entry.bytes;
-                result.segments.push(encoded.entry);
+                result.segments.push(encoded.entry.clone());
+                let (vault, table) = (to.vault.clone(), to.table.clone());
+                let next = async move { Ok(vault.put_segment(&table, &encoded).await.map(drop)?) };
+                if let Some(before) = put.replace(AbortOnDrop::spawn(next)) {
+                    before.wait().await?;
+                }
             }
             if last {
+                if let Some(put) = put {
+                    put.wait().await?;
+                }
                 return Ok(result);
             }
         }

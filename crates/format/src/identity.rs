@@ -8,7 +8,7 @@ use crate::encryption::Protection;
 use crate::error::FormatError;
 use crate::profile::WriterProfile;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, RecordBatch};
-use arrow::buffer::Buffer;
+use arrow::buffer::{Buffer, NullBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -168,13 +168,24 @@ fn without_nulls(hasher: &mut blake3::Hasher, arrays: Vec<ArrayRef>) -> Result<V
     arrays
         .into_iter()
         .map(|array| match array.nulls().filter(|n| n.null_count() > 0) {
-            Some(nulls) => {
+            // Texts without NULLs are the same bytes already.
+            Some(nulls) if !empty_under(nulls, array.as_ref()) => {
                 let valid = BooleanArray::new(nulls.inner().clone(), None);
                 arrow::compute::filter(array.as_ref(), &valid).map_err(FormatError::kernel("compacted"))
             }
-            None => Ok(array),
+            _ => Ok(array),
         })
         .collect()
+}
+
+/// Whether an array has values of variable length, and those under NULL have none.
+fn empty_under(nulls: &NullBuffer, array: &dyn Array) -> bool {
+    let offsets = match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value_offsets(),
+        DataType::Binary => array.as_binary::<i32>().value_offsets(),
+        _ => return false,
+    };
+    offsets.windows(2).zip(nulls).all(|(ends, valid)| valid || ends[0] == ends[1])
 }
 
 fn hash_values(hasher: &mut blake3::Hasher, arrays: &[ArrayRef]) -> Result<()> {
@@ -201,14 +212,14 @@ fn hash_values(hasher: &mut blake3::Hasher, arrays: &[ArrayRef]) -> Result<()> {
             hasher,
             arrays.iter().map(|a| {
                 let a = a.as_string::<i32>();
-                (a.value_offsets(), a.value_data())
+                (a.value_offsets(), a.value_data(), a.nulls())
             }),
         ),
         DataType::Binary => variable(
             hasher,
             arrays.iter().map(|a| {
                 let a = a.as_binary::<i32>();
-                (a.value_offsets(), a.value_data())
+                (a.value_offsets(), a.value_data(), a.nulls())
             }),
         ),
         DataType::List(_) => {
@@ -240,16 +251,25 @@ fn words<T: ArrowPrimitiveType>(hasher: &mut blake3::Hasher, arrays: &[ArrayRef]
     pieces(hasher, arrays.iter().map(|a| a.as_primitive::<T>().values().inner().as_slice()));
 }
 
+/// Offsets, bytes and NULLs of values.
+type Variable<'a> = (&'a [i32], &'a [u8], Option<&'a NullBuffer>);
+
 /// u32 lengths of all values, then their bytes.
-fn variable<'a>(hasher: &mut blake3::Hasher, arrays: impl Iterator<Item = (&'a [i32], &'a [u8])> + Clone) {
+fn variable<'a>(hasher: &mut blake3::Hasher, arrays: impl Iterator<Item = Variable<'a>> + Clone) {
     let mut lengths: Vec<u32> = Vec::new();
-    for (offsets, _) in arrays.clone() {
-        lengths.extend(offsets.windows(2).map(|w| (w[1] - w[0]) as u32));
+    for (offsets, _, nulls) in arrays.clone() {
+        let all = offsets.windows(2).map(|w| (w[1] - w[0]) as u32);
+        match nulls {
+            None => lengths.extend(all),
+            Some(nulls) => {
+                lengths.extend(all.zip(nulls).filter_map(|(length, valid)| valid.then_some(length)))
+            }
+        }
     }
     part(hasher, Buffer::from_vec(lengths).as_slice());
     pieces(
         hasher,
-        arrays.map(|(offsets, data)| {
+        arrays.map(|(offsets, data, _)| {
             let first = offsets.first().map_or(0, |o| *o as usize);
             let last = offsets.last().map_or(0, |o| *o as usize);
             &data[first..last]

@@ -95,6 +95,8 @@ impl Layout {
         if bytes > PAGE_MAX {
             return Err(FormatError::Unsupported { what: format!("a row of about {} MiB", bytes >> 20) });
         }
+        // About what a file has; more would be copied as the file grows.
+        let room = bytes as usize / 2;
         let properties = match keys {
             Some(keys) => self
                 .properties
@@ -104,7 +106,7 @@ impl Layout {
                 .build(),
             None => self.properties.clone(),
         };
-        let mut writer = self.write(batches, properties)?;
+        let mut writer = self.write(batches, properties, room)?;
         for (key, value) in [
             (META_FORMAT, "1".to_owned()),
             (META_IDENTITY, id.to_string()),
@@ -117,14 +119,20 @@ impl Layout {
 
     /// Stored bytes of the values alone, without the file's footer.
     pub(crate) fn value_bytes(&self, batches: &[RecordBatch]) -> Result<u64> {
-        let metadata = self.write(batches, self.properties.clone())?.close().map_err(refuse)?;
+        let metadata = self.write(batches, self.properties.clone(), 0)?.close().map_err(refuse)?;
         Ok(metadata.row_groups().iter().map(|g| g.compressed_size().max(0) as u64).sum())
     }
 
-    fn write(&self, batches: &[RecordBatch], properties: WriterProperties) -> Result<ArrowWriter<Vec<u8>>> {
+    fn write(
+        &self,
+        batches: &[RecordBatch],
+        properties: WriterProperties,
+        room: usize,
+    ) -> Result<ArrowWriter<Vec<u8>>> {
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let file = Vec::with_capacity(room);
         let mut writer =
-            ArrowWriter::try_new_with_options(Vec::new(), self.schema.clone(), options).map_err(refuse)?;
+            ArrowWriter::try_new_with_options(file, self.schema.clone(), options).map_err(refuse)?;
         for batch in batches {
             for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
                 check_digits(field.name(), array.as_ref())?;

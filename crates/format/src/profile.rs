@@ -167,8 +167,8 @@ fn trial(
     layout.value_bytes(&batches).ok()
 }
 
-/// Rows that segments of a table aim at: a power of two that makes about 2,000 segments, from 4,096 to 32,768.
-pub fn target_rows_for(expected_rows: u64) -> u32 {
-    let rows = (expected_rows / 2_000).clamp(4_096, 32_768) as u32;
+/// Rows that segments of a table aim at: a power of two that makes about so many segments, from 4,096 to 32,768.
+pub fn target_rows_for(expected_rows: u64, segments: u64) -> u32 {
+    let rows = (expected_rows / segments.max(1)).clamp(4_096, 32_768) as u32;
     if rows.is_power_of_two() { rows } else { rows.next_power_of_two() / 2 }
 }

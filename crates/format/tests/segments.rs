@@ -301,7 +301,7 @@ fn targets_are_powers_of_two_that_make_about_two_thousand_segments() {
         (65_536_000, 32_768),
         (u64::MAX, 32_768),
     ] {
-        assert_eq!(keepfast_format::target_rows_for(rows), target, "{rows}");
+        assert_eq!(keepfast_format::target_rows_for(rows, 2_000), target, "{rows}");
     }
 }
 

@@ -14,15 +14,14 @@ use crate::catalog::PhysicalTable;
 use crate::connection::Connection;
 use crate::decode::{Decoder, needs_exact};
 use crate::definitions;
-use crate::error::failed;
-use crate::identity::{Witness, failed_at};
+use crate::identity::Witness;
 use crate::lockless::{Lockless, Moment};
 use crate::names::{full, quoted};
 use crate::options::{Lock, Marker, Transactions};
-use crate::plan::{Piece, pieces};
+use crate::plan::Piece;
 use crate::polite::Watch;
 use crate::pool::Pool;
-use crate::prove::{Samples, prove};
+use crate::prove::{Samples, pieces_of_all, prove};
 use crate::store::{Logical, Shared};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -385,12 +384,8 @@ impl OpenCut for MySqlCut {
         self.has_rows()?;
         let each = options.partitions.div_ceil(logical.shards.len().max(1) as u32).max(1);
         let mut partitions = vec![];
-        for (at, shard) in logical.shards.iter().enumerate() {
-            let mut session = self.pools[shard.server].take().await?;
-            let found = pieces(session.connection(), &shard.table, each).await;
-            let server = &self.shared.servers[shard.server];
-            let found = found.map_err(|e| failed_at("plan the reading", &shard.table, server, e))?;
-            session.done().await.map_err(|e| failed("plan the reading", &server.address, e))?;
+        let planned = pieces_of_all(&self.shared, &self.pools, logical, each).await?;
+        for (at, (shard, found)) in logical.shards.iter().zip(planned).enumerate() {
             let rows = found.iter().map(|piece| piece.rows).sum::<u64>().max(1);
             for piece in found {
                 partitions.push(Partition {

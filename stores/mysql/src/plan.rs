@@ -104,10 +104,7 @@ pub(crate) async fn pieces_of(
     };
     let rows = rows.saturating_sub(nulls.unwrap_or(0));
     let found = cells.cut(rows, wanted).await?;
-    // Estimates of small ranges are about as much too large, or too small, as one another.
-    let sum = found.iter().map(|cell| u128::from(cell.rows)).sum::<u128>().max(1);
-    let share = |part: u64| (u128::from(part) * u128::from(rows) / sum) as u64;
-    let all: Vec<(&Key, u64)> = found.iter().map(|cell| (&cell.from, share(cell.rows))).collect();
+    let all: Vec<(&Key, u64)> = found.iter().map(|cell| (&cell.from, cell.rows)).collect();
     let chosen = balanced(&all, wanted);
     let starts: Vec<&Key> = chosen.iter().map(|(at, _)| all[*at].0).collect();
     // The first range has no lower end.

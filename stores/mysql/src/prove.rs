@@ -241,6 +241,7 @@ async fn read_all(
     jobs: Vec<(usize, Arc<Form>, Piece)>,
 ) -> Result<Found> {
     let at_once = shared.sessions * pools.len().max(1);
+    let jobs = logical.in_turns(jobs, |(shard, ..)| *shard);
     let reads = jobs.into_iter().map(|(shard, form, piece)| async move {
         let shard = &logical.shards[shard];
         let mut session = pools[shard.server].take().await?;
@@ -275,31 +276,32 @@ pub(crate) async fn prove(
     logical: &Logical,
     request: &ProofRequest,
 ) -> Result<SourceProof> {
-    let rows = count(shared, pools, logical).await?;
     let counted = "COUNT(*) of each shard, in the snapshot that was read";
-    let only = |why: &str| SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") };
-    let mut forms = vec![];
-    for shard in &logical.shards {
-        match Form::new(&logical.schema, shard) {
-            Ok(form) => forms.push(Arc::new(form)),
-            Err(columns) => {
-                return Ok(only(&format!(
-                    "no content, because columns {} have no canonical text",
-                    columns.join(", ")
-                )));
-            }
+    let forms = logical.shards.iter().map(|shard| Form::new(&logical.schema, shard).map(Arc::new));
+    let forms: Vec<Arc<Form>> = match forms.collect::<Result<_, _>>() {
+        Ok(forms) => forms,
+        Err(columns) => {
+            let columns: Vec<String> = columns;
+            let rows = count(shared, pools, logical).await?;
+            let why = format!("no content, because columns {} have no canonical text", columns.join(", "));
+            return Ok(SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") });
         }
-    }
-    let by = "CRC32 that the server made of each row's text";
-    let everything = request.full || rows <= SMALL && request.ranges.iter().any(|r| r.is_all());
-    if everything {
+    };
+    let sample = || sampled(shared, pools, samples, table, logical, &forms);
+    let large = logical.shards.iter().map(|shard| shard.table.rows).sum::<u64>() > SMALL;
+    // Beside the count, because one range keeps one processor busy.
+    let beside = async {
+        match large && !request.full {
+            true => sample().await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let (rows, said) = tokio::try_join!(count(shared, pools, logical), beside)?;
+    let only = |why: &str| SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") };
+    if request.full || rows <= SMALL && request.ranges.iter().any(|r| r.is_all()) {
         let mut jobs = vec![];
-        for (at, (shard, form)) in logical.shards.iter().zip(&forms).enumerate() {
-            let server = &shared.servers[shard.server];
-            let mut session = pools[shard.server].take().await?;
-            let found = pieces(session.connection(), &shard.table, shared.sessions as u32).await;
-            let found = found.map_err(|e| failed_at("plan the proof", &shard.table, server, e))?;
-            session.done().await.map_err(|e| failed("plan the proof", &server.address, e))?;
+        let planned = pieces_of_all(shared, pools, logical, shared.sessions as u32).await?;
+        for (at, (form, found)) in forms.iter().zip(planned).enumerate() {
             jobs.extend(found.into_iter().map(|piece| (at, form.clone(), piece)));
         }
         let found = read_all(pools, shared, logical, jobs).await?;
@@ -307,24 +309,43 @@ pub(crate) async fn prove(
             return Ok(only(&format!("no content: {why}")));
         }
         let ranges = vec![RangeProof { range: Default::default(), digest: found.digest }];
-        return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {by}, of all rows") });
+        return Ok(SourceProof { rows, ranges, method: format!("{counted}, and {BY}, of all rows") });
     }
+    let said = match said {
+        Some(said) => said,
+        None => sample().await?,
+    };
+    Ok(only(&said))
+}
+
+/// How content is proven.
+const BY: &str = "CRC32 that the server made of each row's text";
+
+/// Compares the sampled range with its scan; says what that proves.
+async fn sampled(
+    shared: &Shared,
+    pools: &[Arc<Pool>],
+    samples: &Samples,
+    table: &TableName,
+    logical: &Logical,
+    forms: &[Arc<Form>],
+) -> Result<String> {
     let Some((sample, scanned)) = samples.of(table) else {
-        return Ok(only("no content: no range of a size to be sampled was read whole"));
+        return Ok("no content: no range of a size to be sampled was read whole".into());
     };
     let Some((shard, form)) = logical.shards.get(sample.shard).zip(forms.get(sample.shard)) else {
-        return Ok(only("no content: the sample's shard is not in this cut"));
+        return Ok("no content: the sample's shard is not in this cut".into());
     };
     let job = (sample.shard, form.clone(), sample.piece.clone());
     let found = read_all(pools, shared, logical, vec![job]).await?;
     if let Some(why) = found.hollow() {
-        return Ok(only(&format!("no content: {why}")));
+        return Ok(format!("no content: {why}"));
     }
     compare(&found, scanned, &format!("sampled partition {} in {}", sample.number, shard.id.0))?;
-    Ok(only(&format!(
-        "{by}, of {} sampled rows: partition {} of {}",
+    Ok(format!(
+        "{BY}, of {} sampled rows: partition {} of {}",
         scanned.rows, sample.number, sample.partitions
-    )))
+    ))
 }
 
 /// Compares the server's texts with what was scanned.
@@ -341,9 +362,33 @@ fn compare(found: &Found, scanned: Digest, what: &str) -> Result<()> {
     })
 }
 
+/// Ranges of each shard that are read side by side, about so many of each.
+pub(crate) async fn pieces_of_all(
+    shared: &Shared,
+    pools: &[Arc<Pool>],
+    logical: &Logical,
+    each: u32,
+) -> Result<Vec<Vec<Piece>>> {
+    let shards = logical.in_turns((0..logical.shards.len()).collect(), |at| *at);
+    let plans = shards.into_iter().map(|at| async move {
+        let shard = &logical.shards[at];
+        let server = &shared.servers[shard.server];
+        let mut session = pools[shard.server].take().await?;
+        let found = pieces(session.connection(), &shard.table, each).await;
+        let found = found.map_err(|e| failed_at("plan the reading", &shard.table, server, e))?;
+        session.done().await.map_err(|e| failed("plan the reading", &server.address, e))?;
+        Ok::<_, StoreError>((at, found))
+    });
+    let at_once = shared.sessions * pools.len().max(1);
+    let mut planned: Vec<_> = iter(plans).buffer_unordered(at_once).try_collect().await?;
+    planned.sort_by_key(|(at, _)| *at);
+    Ok(planned.into_iter().map(|(_, found)| found).collect())
+}
+
 /// The server's count of all rows.
 pub(crate) async fn count(shared: &Shared, pools: &[Arc<Pool>], logical: &Logical) -> Result<u64> {
-    let counts = (0..logical.shards.len()).map(|at| async move {
+    let counts = logical.in_turns((0..logical.shards.len()).collect(), |at| *at);
+    let counts = counts.into_iter().map(|at| async move {
         let shard = &logical.shards[at];
         let sql = format!("SELECT COUNT(*) FROM {}", full(&shard.table.database, &shard.table.name));
         let mut session = pools[shard.server].take().await?;

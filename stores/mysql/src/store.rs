@@ -92,6 +92,21 @@ pub(crate) struct Logical {
     pub dependents: Vec<Dependent>,
 }
 
+impl Logical {
+    /// Work on shards in an order in which servers take turns, so that each of them has some from the beginning on.
+    pub fn in_turns<T>(&self, work: Vec<T>, shard: impl Fn(&T) -> usize) -> Vec<T> {
+        let mut turns: BTreeMap<usize, usize> = BTreeMap::new();
+        let turn = |one: T| {
+            let turn = turns.entry(self.shards[shard(&one)].server).or_default();
+            *turn += 1;
+            (*turn, one)
+        };
+        let mut work: Vec<(usize, T)> = work.into_iter().map(turn).collect();
+        work.sort_by_key(|(turn, _)| *turn);
+        work.into_iter().map(|(_, one)| one).collect()
+    }
+}
+
 impl Server {
     fn parse(url: &str, password: Option<&Zeroizing<String>>) -> Result<Self> {
         let located = Address::parse(url)?;

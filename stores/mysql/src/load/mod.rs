@@ -373,6 +373,7 @@ impl MySqlLoad {
         let table = full(&place.database, &place.staging);
         let fail = |what: &'static str| move |e: WireError| self.controls.failed(what, place.server, e);
         let mut session = self.shared().servers[place.server].connect_to_write().await?;
+        self.check_rule(target, n, &mut session).await?;
         if !target.definition.later.is_empty() {
             let sql = format!(
                 "SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_schema = {} AND table_name = {}",
@@ -394,13 +395,22 @@ impl MySqlLoad {
                 session.run(&sql).await.map_err(fail("make the indexes"))?;
             }
         }
+        Ok(())
+    }
+
+    /// Asks the server for rows that belong elsewhere. Before the indexes are made it reads the rows as they stand; of an index that is new it
+    /// would look up each row beside.
+    async fn check_rule(&self, target: &Target, n: usize, session: &mut Connection) -> Result<()> {
         let Some(router) = &target.router else { return Ok(()) };
+        let place = &target.places[n];
+        let table = full(&place.database, &place.staging);
         let live = full(&place.database, &place.name);
+        let fail = |e: WireError| self.controls.failed("evaluate the shard rule", place.server, e);
         for (table, stands) in
             [(table, false), (live, true)].into_iter().take(1 + usize::from(target.merging))
         {
             let sql = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", router.elsewhere(n));
-            let found = session.rows(&sql).await.map_err(fail("evaluate the shard rule"))?;
+            let found = session.rows(&sql).await.map_err(fail)?;
             if stands && !found.is_empty() {
                 return Err(StoreError::Row {
                     table: target.logical.table.clone(),

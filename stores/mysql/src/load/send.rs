@@ -15,7 +15,7 @@ use futures::StreamExt;
 use keepfast_model::{Digest, RowHasher};
 use keepfast_store::{BatchStream, Result, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -51,6 +51,14 @@ struct Work {
     mark: String,
     table: String,
     statements: Arc<Vec<String>>,
+    spare: Spare,
+}
+
+/// Memory of files that were sent, for the next ones.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+fn spare(of: &Spare) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The name of a part's mark.
@@ -72,6 +80,7 @@ pub(super) async fn send(
     let mut files: Vec<Vec<u8>> = target.places.iter().map(|_| vec![]).collect();
     let mut counts = vec![0_u64; files.len()];
     let mut writers: BTreeMap<usize, Writer> = BTreeMap::new();
+    let sent = Spare::default();
     let writer = |server: usize| -> Result<Writer> {
         let (orders, receiver) = mpsc::channel(1);
         let work = Work {
@@ -81,6 +90,7 @@ pub(super) async fn send(
             mark: mark(at, part),
             table: target.logical.table.clone(),
             statements: form.statements.clone(),
+            spare: sent.clone(),
         };
         Ok(Writer { orders, task: tokio::spawn(work.run(receiver)), digest: Digest::default() })
     };
@@ -110,7 +120,7 @@ pub(super) async fn send(
         while waiting > if ended { 0 } else { WAITING } {
             let Some(fullest) = (0..files.len()).max_by_key(|at| files[*at].len()) else { break };
             let file = File {
-                bytes: std::mem::take(&mut files[fullest]),
+                bytes: std::mem::replace(&mut files[fullest], spare(&sent).pop().unwrap_or_default()),
                 rows: std::mem::take(&mut counts[fullest]),
             };
             waiting -= file.bytes.len();
@@ -190,7 +200,7 @@ impl Work {
     }
 
     /// Sends a file as one statement.
-    async fn send(&self, session: &mut Connection, to: usize, file: File) -> Result<()> {
+    async fn send(&self, session: &mut Connection, to: usize, mut file: File) -> Result<()> {
         let fail = |e: WireError| match e.code() {
             Some(DOUBLE) => StoreError::Row { table: self.table.clone(), reason: e.to_string() },
             _ => failed("load rows", &self.shared.servers[self.server].address, e),
@@ -201,6 +211,8 @@ impl Work {
             session.send_file(piece).await.map_err(fail)?;
         }
         let (count, warnings) = session.end_file().await.map_err(fail)?;
+        file.bytes.clear();
+        spare(&self.spare).push(file.bytes);
         if warnings > 0 {
             let said = session.rows("SHOW WARNINGS LIMIT 3").await.unwrap_or_default();
             let said: Vec<String> = said

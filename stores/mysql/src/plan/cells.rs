@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Time for the cells of one table.
 const TIME: Duration = Duration::from_secs(2);
-/// Cells of one piece, about.
-const EACH: u64 = 4;
+/// A cell has so many tenths of a piece's rows at most, about.
+const CELL_TENTHS: u64 = 4;
 /// Cuts in vain after which a cell stays as it is.
 const TRIES: u32 = 8;
 /// Bytes of a statement, about.
@@ -56,7 +56,7 @@ impl<'a> Cells<'a> {
             return Ok(vec![]);
         };
         let mut cells = vec![Cell { from: first, rows, slow: 0 }];
-        let small = (rows / (pieces * EACH)).max(1);
+        let small = (rows * CELL_TENTHS / (pieces * 10)).max(1);
         while Instant::now() < until {
             let wide = cells.iter().enumerate().filter(|(_, cell)| cell.slow < TRIES);
             let Some(at) = wide.max_by_key(|(_, cell)| cell.rows).map(|(at, _)| at) else { break };
@@ -73,7 +73,11 @@ impl<'a> Cells<'a> {
             let keys: Vec<Key> = std::iter::once(from).chain(found).collect();
             let counted = self.count(&keys, upper.as_deref()).await?;
             let (before, slow) = (cells[at].rows, cells[at].slow + 1);
+            // Estimates of small ranges are about as much too large, or too small, as one another.
+            let sum = counted.iter().map(|rows| u128::from(*rows)).sum::<u128>().max(1);
+            let share = |part: u64| (u128::from(part) * u128::from(before) / sum) as u64;
             let new = keys.into_iter().zip(counted).map(|(from, rows)| {
+                let rows = share(rows);
                 let slow = if rows >= before / 10 * 9 { slow } else { 0 };
                 Cell { from, rows, slow }
             });
