@@ -21,7 +21,7 @@ use crate::options::{Lock, Marker, Transactions};
 use crate::plan::Piece;
 use crate::polite::Watch;
 use crate::pool::Pool;
-use crate::prove::{Samples, pieces_of_all, prove};
+use crate::prove::{Counting, Samples, pieces_of_all, prove};
 use crate::store::{Logical, Shared};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -60,6 +60,8 @@ pub(crate) struct MySqlCut {
     /// Whether its moment is over, so that there are changes up to it and no rows.
     past: bool,
     allow_fuzzy: bool,
+    /// Counts that were begun before anybody asked for them.
+    counting: Mutex<BTreeMap<TableName, Counting>>,
     /// What was read of the logs, by the positions from which it was asked for.
     read: Mutex<Vec<(Vec<ShardPosition>, Arc<LogRead>)>>,
 }
@@ -206,6 +208,7 @@ impl MySqlCut {
             lockless: None,
             past: false,
             allow_fuzzy: true,
+            counting: Mutex::default(),
             read: Mutex::default(),
         }
     }
@@ -254,7 +257,10 @@ impl MySqlCut {
             let more = self.rolled(table, closed).map_or(0, |kept| kept.grown(&closed.excluded));
             return lockless.prove(&self.shared, moment, (table, logical), more).await;
         }
-        let mut proof = prove(&self.shared, &self.pools, &self.samples, table, logical, request).await?;
+        let begun = self.counting.lock().await.remove(table);
+        let counting = begun.unwrap_or_else(|| self.count(logical));
+        let (shared, pools) = (&self.shared, &self.pools);
+        let mut proof = prove(shared, pools, &self.samples, table, logical, request, counting).await?;
         if let Some(kept) = self.closing(table) {
             proof.rows = proof.rows.saturating_add_signed(kept.grown(&self.closed.excluded));
             let images = kept.images(self.closed.excluded.clone()).map_err(|e| not_kept(table, e))?;
@@ -265,6 +271,11 @@ impl MySqlCut {
             proof.method += "; the rows of transactions that the cut is closed over are counted with them";
         }
         Ok(Some(proof))
+    }
+
+    /// Begins to count the rows of the snapshots.
+    fn count(&self, logical: &Logical) -> Counting {
+        Counting::begin(self.shared.clone(), self.pools.clone(), logical.clone())
     }
 
     /// What a log has of a table, and what the cut was closed over.
@@ -466,7 +477,11 @@ impl OpenCut for MySqlCut {
     }
 
     async fn changes(&self, table: &TableName, from: &[ShardPosition]) -> Result<BatchStream> {
-        self.logical(table)?;
+        let logical = self.logical(table)?;
+        if self.lockless.is_none() && !self.past {
+            // The proof asks for it, and reading a log leaves the servers idle.
+            self.counting.lock().await.entry(table.clone()).or_insert_with(|| self.count(logical));
+        }
         let (logs, closed) = match self.moment().await? {
             Some(moment) => (&moment.logs, &moment.closed),
             None => (&self.logs, &self.closed),

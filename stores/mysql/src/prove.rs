@@ -24,6 +24,7 @@ use keepfast_model::{Digest, Partition, RowHasher, SourceProof, TableName, Table
 use keepfast_store::{BatchStream, ProofRequest, Result, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinHandle;
 
 /// Rows of a table that is always proven whole.
 const SMALL: u64 = 100_000;
@@ -267,6 +268,29 @@ fn wrong(shard: &Shard, server: &Server, wrong: Wrong) -> StoreError {
     }
 }
 
+/// A count under way, which ends when nobody waits for it any more.
+#[derive(Debug)]
+pub(crate) struct Counting(JoinHandle<Result<u64>>);
+
+impl Counting {
+    pub fn begin(shared: Arc<Shared>, pools: Vec<Arc<Pool>>, logical: Logical) -> Self {
+        Self(tokio::spawn(async move { count(&shared, &pools, &logical).await }))
+    }
+
+    pub async fn rows(mut self) -> Result<u64> {
+        (&mut self.0).await.unwrap_or_else(|e| {
+            let object = "a count of rows".into();
+            Err(StoreError::Damaged { object, reason: e.to_string() })
+        })
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The server's count of a table, and its checksums of what was asked.
 pub(crate) async fn prove(
     shared: &Shared,
@@ -275,6 +299,7 @@ pub(crate) async fn prove(
     table: &TableName,
     logical: &Logical,
     request: &ProofRequest,
+    counting: Counting,
 ) -> Result<SourceProof> {
     let counted = "COUNT(*) of each shard, in the snapshot that was read";
     let forms = logical.shards.iter().map(|shard| Form::new(&logical.schema, shard).map(Arc::new));
@@ -282,7 +307,7 @@ pub(crate) async fn prove(
         Ok(forms) => forms,
         Err(columns) => {
             let columns: Vec<String> = columns;
-            let rows = count(shared, pools, logical).await?;
+            let rows = counting.rows().await?;
             let why = format!("no content, because columns {} have no canonical text", columns.join(", "));
             return Ok(SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") });
         }
@@ -296,7 +321,7 @@ pub(crate) async fn prove(
             false => Ok(None),
         }
     };
-    let (rows, said) = tokio::try_join!(count(shared, pools, logical), beside)?;
+    let (rows, said) = tokio::try_join!(counting.rows(), beside)?;
     let only = |why: &str| SourceProof { rows, ranges: vec![], method: format!("{counted}; {why}") };
     if request.full || rows <= SMALL && request.ranges.iter().any(|r| r.is_all()) {
         let mut jobs = vec![];
