@@ -12,17 +12,55 @@ const POM: &str = "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVe
     <dependency><groupId>mysql</groupId><artifactId>mysql-connector-java</artifactId><version>8.0.28</version></dependency>\
     </dependencies></project>\n";
 
+/// How rows are spread.
+const RULES: &str = "\
+rules:
+- !SHARDING
+  tables:
+    accounts:
+      actualDataNodes: ds_${0..1}.accounts
+      databaseStrategy:
+        standard:
+          shardingColumn: id
+          shardingAlgorithmName: by_id
+    orders:
+      actualDataNodes: ds_${0..1}.orders_${0..3}
+      databaseStrategy:
+        standard:
+          shardingColumn: user_id
+          shardingAlgorithmName: by_user
+      tableStrategy:
+        standard:
+          shardingColumn: order_id
+          shardingAlgorithmName: by_order
+  shardingAlgorithms:
+    by_id:
+      type: INLINE
+      props:
+        algorithm-expression: ds_${id % 2}
+    by_user:
+      type: INLINE
+      props:
+        algorithm-expression: ds_${user_id % 2}
+    by_order:
+      type: MOD
+      props:
+        sharding-count: 4
+";
+
 /// A running proxy; it stops when this is dropped.
 #[derive(Debug)]
 pub struct ShardingProxy {
     server: Server,
     port: u16,
     password: String,
+    tables: String,
 }
 
 impl ShardingProxy {
     /// Fetches the proxy where it is not in `cache` yet, and starts one over a database of each of two servers, given as URL and name. Its
-    /// database `shop` has their table `accounts` as one, of which even `id` stand in the first one.
+    /// database `shop` has their table `accounts` as one, of which even `id` stand in the first one, and `orders` of four tables in each: of its
+    /// `user_id` and `order_id` the one chooses the database and the other the table.
     ///
     /// # Errors
     /// [`Missing`] says why there is none.
@@ -40,23 +78,19 @@ impl ShardingProxy {
                 .and_then(|(who, place)| Some((who.split_once(':')?, place)))
                 .ok_or_else(|| Missing::Failed("a server's URL has no user and password".into()))?;
             sources += &format!(
-                "  ds_{at}: {{url: \"jdbc:mysql://{place}/{database}?useSSL=false&allowPublicKeyRetrieval=true\", username: {}, \
-                 password: \"{}\", maxPoolSize: 20, minPoolSize: 1}}\n",
+                "  ds_{at}:\n    url: \"jdbc:mysql://{place}/{database}?useSSL=false&allowPublicKeyRetrieval=true\"\n    username: {}\n    \
+                 password: \"{}\"\n    maxPoolSize: 20\n    minPoolSize: 1\n",
                 user.0, user.1
             );
         }
-        let tables = format!(
-            "schemaName: shop\ndataSources:\n{sources}rules:\n- !SHARDING\n  tables:\n    accounts:\n      actualDataNodes: ds_${{0..1}}.accounts\n      \
-             databaseStrategy: {{standard: {{shardingColumn: id, shardingAlgorithmName: by_id}}}}\n  shardingAlgorithms:\n    \
-             by_id: {{type: INLINE, props: {{algorithm-expression: \"ds_${{id % 2}}\"}}}}\n"
-        );
+        let tables = format!("schemaName: shop\ndataSources:\n{sources}{RULES}");
         let server = format!(
             "rules:\n  - !AUTHORITY\n    users:\n      - root@%:{password}\n    provider:\n      type: ALL_PRIVILEGES_PERMITTED\n  \
              - !TRANSACTION\n    defaultType: XA\n    providerType: Atomikos\n"
         );
         let failed = |e: std::io::Error| Missing::Failed(format!("the configuration of a proxy: {e}"));
         std::fs::create_dir(folder.join("conf")).map_err(failed)?;
-        std::fs::write(folder.join("conf/config-accounts.yaml"), tables).map_err(failed)?;
+        std::fs::write(folder.join("conf/config-shop.yaml"), &tables).map_err(failed)?;
         std::fs::write(folder.join("conf/server.yaml"), server).map_err(failed)?;
         let mut command = Command::new("java");
         command.args(["-Xmx512m", "--add-opens=java.base/java.lang=ALL-UNNAMED", "-cp"]);
@@ -65,7 +99,7 @@ impl ShardingProxy {
         command.args(["org.apache.shardingsphere.proxy.Bootstrap", &port.to_string(), "/conf"]);
         // It keeps the log of its transactions where it runs.
         command.current_dir(&folder);
-        Ok(Self { server: Server::start(command, folder, port)?, port, password })
+        Ok(Self { server: Server::start(command, folder, port)?, port, password, tables })
     }
 
     /// A program that runs the statements of its standard input in the proxy's database, up to the first that fails. It speaks an older form of the
@@ -78,6 +112,11 @@ impl ShardingProxy {
         command.env("MYSQL_PWD", &self.password).arg("--no-defaults").arg(format!("--port={}", self.port));
         command.args(["--user=root", "--host=127.0.0.1", "--skip-ssl", "shop"]);
         Ok(command)
+    }
+
+    /// What it was told of the servers and their tables.
+    pub fn tables(&self) -> &str {
+        &self.tables
     }
 
     /// The id of its process.

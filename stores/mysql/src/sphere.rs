@@ -1,10 +1,11 @@
-//! Sharded tables as a ShardingSphere configuration declares them: `dataSources` and the `actualDataNodes` of its sharding rules.
+//! Sharded tables as a ShardingSphere configuration declares them: `dataSources`, and of its sharding rules the `actualDataNodes` and the
+//! strategies that are remainders of columns.
 //!
 //! Of YAML this reads blocks of keys and lists by indentation, with plain and quoted values, which is how such files are written;
 //! where a value that is needed is written in another way, it says so with its line.
 
 use crate::topology::{MOST, Physical};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A value of the file, under the names that lead to it.
 struct Entry<'a> {
@@ -13,11 +14,20 @@ struct Entry<'a> {
     line: usize,
 }
 
-/// The physical tables of each logical one.
+/// A logical table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Declared {
+    /// Its physical tables, where there is a rule in the order of its numbers.
+    pub shards: Vec<Physical>,
+    /// Which of them a row belongs to, where its strategies are understood.
+    pub rule: Option<String>,
+}
+
+/// The logical tables.
 ///
 /// # Errors
-/// What is not understood, with its line.
-pub(crate) fn tables(text: &str) -> Result<BTreeMap<String, Vec<Physical>>, String> {
+/// What is not understood of where tables are, with its line. Strategies that are not understood are left out.
+pub(crate) fn tables(text: &str) -> Result<BTreeMap<String, Declared>, String> {
     let entries = entries(text)?;
     let mut databases = BTreeMap::new();
     for entry in &entries {
@@ -30,10 +40,10 @@ pub(crate) fn tables(text: &str) -> Result<BTreeMap<String, Vec<Physical>>, Stri
     }
     let mut tables = BTreeMap::new();
     for entry in &entries {
-        let name = match entry.path[..] {
+        let (name, root) = match entry.path[..] {
             // Before version 5 of it, and since.
-            ["shardingRule", "tables", name, "actualDataNodes"] => name,
-            ["rules", "-", "tables", name, "actualDataNodes"] => name,
+            ["shardingRule", "tables", name, "actualDataNodes"] => (name, &entry.path[..1]),
+            ["rules", "-", "tables", name, "actualDataNodes"] => (name, &entry.path[..2]),
             _ => continue,
         };
         let mut nodes = vec![];
@@ -42,13 +52,20 @@ pub(crate) fn tables(text: &str) -> Result<BTreeMap<String, Vec<Physical>>, Stri
                 let (source, table) = place
                     .split_once('.')
                     .ok_or(wrong(entry, "a node has no '.' between data source and table"))?;
-                let database = databases
-                    .get(source)
-                    .ok_or(wrong(entry, &format!("data source '{source}' is not in dataSources")))?;
-                nodes.push((database.clone(), table.to_owned()));
+                if !databases.contains_key(source) {
+                    return Err(wrong(entry, &format!("data source '{source}' is not in dataSources")));
+                }
+                nodes.push((source.to_owned(), table.to_owned()));
             }
         }
-        if tables.insert(name.to_owned(), nodes).is_some() {
+        let rules = Rules { entries: &entries, root };
+        let (nodes, rule) = match rules.of(name, &nodes) {
+            Some((nodes, rule)) => (nodes, Some(rule)),
+            None => (nodes, None),
+        };
+        let shards = nodes.into_iter().map(|(source, table)| (databases[source.as_str()].clone(), table));
+        let declared = Declared { shards: shards.collect(), rule };
+        if tables.insert(name.to_owned(), declared).is_some() {
             return Err(wrong(entry, &format!("table '{name}' stands twice")));
         }
     }
@@ -56,6 +73,118 @@ pub(crate) fn tables(text: &str) -> Result<BTreeMap<String, Vec<Physical>>, Stri
         return Err("it declares no table with actualDataNodes".into());
     }
     Ok(tables)
+}
+
+/// A data source and a table in it.
+type Node = (String, String);
+
+/// The sharding rules of a file.
+struct Rules<'a> {
+    entries: &'a [Entry<'a>],
+    /// The names that lead to them.
+    root: &'a [&'a str],
+}
+
+/// The names of data sources, or of tables: one, or those that end in a column's remainder.
+enum Names<'a> {
+    One,
+    Remainder { before: Option<&'a str>, column: &'a str, of: usize },
+}
+
+impl<'a> Rules<'a> {
+    fn value(&self, path: &[&str]) -> Option<&'a str> {
+        let found = self.entries.iter().find(|entry| {
+            let own = entry.path.strip_prefix(self.root);
+            own == Some(path)
+        });
+        found.and_then(|entry| scalar(entry).ok())
+    }
+
+    fn has(&self, path: &[&str]) -> bool {
+        self.entries.iter().any(|e| e.path.strip_prefix(self.root).is_some_and(|own| own.starts_with(path)))
+    }
+
+    /// The nodes of a table in the order of a rule's numbers, and that rule; none where a strategy is another one than a remainder, or where
+    /// there is a node too many or too few for it.
+    fn of(&self, table: &str, nodes: &[Node]) -> Option<(Vec<Node>, String)> {
+        let databases = self.names(table, "databaseStrategy", "defaultDatabaseStrategy")?;
+        let tables = self.names(table, "tableStrategy", "defaultTableStrategy")?;
+        let sources = databases.all(nodes.iter().map(|(source, _)| source.as_str()))?;
+        let names = tables.all(nodes.iter().map(|(_, name)| name.as_str()))?;
+        let product = sources.iter().flat_map(|s| names.iter().map(move |n| (s.clone(), n.clone())));
+        let ordered: Vec<Node> = product.collect();
+        let same = ordered.iter().collect::<BTreeSet<_>>() == nodes.iter().collect();
+        if !same || ordered.len() != nodes.len() {
+            return None;
+        }
+        let rule = match (databases, tables) {
+            (Names::One, Names::One) => return None,
+            (Names::Remainder { column, of, .. }, Names::One)
+            | (Names::One, Names::Remainder { column, of, .. }) => format!("{column} % {of}"),
+            (Names::Remainder { column, of, .. }, Names::Remainder { column: second, of: each, .. }) => {
+                format!("({column} % {of}) * {each} + {second} % {each}")
+            }
+        };
+        Some((ordered, rule))
+    }
+
+    /// What names a strategy gives; none where it is not understood.
+    fn names(&self, table: &str, own: &str, default: &str) -> Option<Names<'a>> {
+        let path = match [vec!["tables", table, own], vec![default]].into_iter().find(|path| self.has(path)) {
+            Some(path) => path,
+            None => return Some(Names::One),
+        };
+        let below = |names: &[&'static str]| [&path[..], names].concat();
+        if self.has(&below(&["none"])) {
+            return Some(Names::One);
+        }
+        if let Some(column) = self.value(&below(&["inline", "shardingColumn"])) {
+            return remainder(self.value(&below(&["inline", "algorithmExpression"]))?, column);
+        }
+        let column = self.value(&below(&["standard", "shardingColumn"]))?;
+        let algorithm = self.value(&below(&["standard", "shardingAlgorithmName"]))?;
+        let of = |names: &[&'static str]| self.value(&[&["shardingAlgorithms", algorithm], names].concat());
+        match of(&["type"])?.to_ascii_uppercase().as_str() {
+            "INLINE" => remainder(of(&["props", "algorithm-expression"])?, column),
+            "MOD" => Some(Names::Remainder {
+                before: None,
+                column: plain(column)?,
+                of: of(&["props", "sharding-count"])?.parse().ok().filter(|of| (1..=MOST).contains(of))?,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The names that `orders_${user_id % 16}` gives, and no other form of expression.
+fn remainder<'a>(expression: &'a str, column: &str) -> Option<Names<'a>> {
+    let (before, rest) = expression.split_once('$')?;
+    let inner = rest.strip_prefix("->").unwrap_or(rest).strip_prefix('{')?.strip_suffix('}')?;
+    let (name, of) = inner.split_once('%')?;
+    let (name, of) = (plain(name.trim())?, of.trim().parse().ok()?);
+    let fits = name.eq_ignore_ascii_case(column) && (1..=MOST).contains(&of);
+    fits.then_some(Names::Remainder { before: Some(before), column: name, of })
+}
+
+/// A column's name that needs no quotes.
+fn plain(column: &str) -> Option<&str> {
+    let letters = column.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (letters && column.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')).then_some(column)
+}
+
+impl Names<'_> {
+    /// All of them in the order of the remainder, where those that are there show it.
+    fn all<'n>(&self, there: impl Iterator<Item = &'n str>) -> Option<Vec<String>> {
+        let there: BTreeSet<&str> = there.collect();
+        let first = there.first()?;
+        match self {
+            Self::One => (there.len() == 1).then(|| vec![(*first).to_owned()]),
+            Self::Remainder { before, of, .. } => {
+                let before = before.unwrap_or_else(|| first.trim_end_matches(|c: char| c.is_ascii_digit()));
+                Some((0..*of).map(|n| format!("{before}{n}")).collect())
+            }
+        }
+    }
 }
 
 fn wrong(entry: &Entry<'_>, why: &str) -> String {
@@ -228,12 +357,105 @@ rules:
     fn tables_of_a_file_are_those_of_its_nodes() {
         let found = tables(FILE).unwrap();
         assert_eq!(found.len(), 2);
-        assert_eq!(found["t_order"].len(), 32);
-        assert_eq!(found["t_order"][17], ("demo_ds_1".into(), "t_order_1".into()));
-        let log: Vec<String> = found["t_log"].iter().map(|(d, t)| format!("{d}.{t}")).collect();
+        assert_eq!(found["t_order"].shards.len(), 32);
+        assert_eq!(found["t_order"].shards[17], ("demo_ds_1".into(), "t_order_1".into()));
+        let log: Vec<String> = found["t_log"].shards.iter().map(|(d, t)| format!("{d}.{t}")).collect();
         assert_eq!(log, ["demo_ds_0.t_log", "demo_ds_1.t_log_a", "demo_ds_1.t_log_7"]);
         let older = FILE.replace("rules:\n- !SHARDING\n", "shardingRule:\n");
         assert_eq!(tables(&older).unwrap(), found);
+    }
+
+    /// `FILE` with these strategies of `t_order`, and these nodes.
+    fn with(nodes: &str, strategies: &str) -> Declared {
+        let from = "      tableStrategy:
+        standard:
+          shardingColumn: order_id
+          shardingAlgorithmName: t_order_inline
+";
+        assert!(FILE.contains(from));
+        let more = "    t_order_mod:
+      type: MOD
+      props:
+        sharding-count: 16
+    sources:
+      type: inline
+      props:
+        algorithm-expression: \"ds_$->{ user_id%2 }\"
+    hashed:
+      type: HASH_MOD
+      props:
+        sharding-count: 16
+";
+        let file = FILE.replace(from, strategies).replace("ds_${0..1}.t_order_${0..15}", nodes) + more;
+        tables(&file).unwrap()["t_order"].clone()
+    }
+
+    fn strategy(of: &str, column: &str, algorithm: &str) -> String {
+        format!(
+            "      {of}Strategy:\n        standard:\n          shardingColumn: {column}\n          shardingAlgorithmName: {algorithm}\n"
+        )
+    }
+
+    #[test]
+    fn strategies_that_are_remainders_make_a_rule_and_others_none() {
+        let sources = strategy("database", "user_id", "sources");
+        let orders = strategy("table", "order_id", "t_order_inline");
+        let both = sources.clone() + &orders;
+        let all = "ds_${0..1}.t_order_${0..15}";
+        let rule = |nodes: &str, strategies: &str| with(nodes, strategies).rule;
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(rule(all, &both), some("(user_id % 2) * 16 + order_id % 16"));
+        let modulo = sources.clone() + &strategy("table", "order_id", "t_order_mod");
+        assert_eq!(rule(all, &modulo), some("(user_id % 2) * 16 + order_id % 16"));
+        assert_eq!(rule("ds_1.t_order_${0..15}", &orders), some("order_id % 16"));
+        assert_eq!(rule("ds_${0..1}.t_order", &sources), some("user_id % 2"));
+        let none = "      tableStrategy:\n        none:\n";
+        assert_eq!(rule("ds_${0..1}.t_order", &(sources.clone() + none)), some("user_id % 2"));
+        // The order of its numbers, whatever that of the nodes is.
+        let turned = with("ds_1.t_order_${0..15},ds_0.t_order_${0..15}", &both);
+        assert_eq!(turned, with(all, &both));
+        for (nodes, strategies) in [
+            // Data sources that no strategy chooses; tables that none does; a node too few, and one too many.
+            (all, orders.clone()),
+            (all, sources.clone()),
+            ("ds_${0..1}.t_order_${0..14}", both.clone()),
+            ("ds_${0..1}.t_order_${0..16}", both.clone()),
+            ("ds_${0..1}.t_order_${[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,'015']}", both.clone()),
+            // Another column than the strategy's, an algorithm that is not there, one that is not understood.
+            (all, sources.clone() + &strategy("table", "user_id", "t_order_inline")),
+            (all, sources.clone() + &strategy("table", "order_id", "nowhere")),
+            (all, sources + &strategy("table", "order_id", "hashed")),
+        ] {
+            let found = with(nodes, &strategies);
+            assert_eq!(found.rule, None, "{nodes} {strategies}");
+            assert!(found.shards.len() > 1);
+        }
+    }
+
+    #[test]
+    fn rules_of_before_version_5_are_read_too() {
+        let file = "\
+dataSources:
+  ds_0:
+    url: jdbc:mysql://10.0.0.1/a
+  ds_1:
+    url: jdbc:mysql://10.0.0.1/b
+shardingRule:
+  tables:
+    t:
+      actualDataNodes: ds_${0..1}.t_${0..3}
+      tableStrategy:
+        inline:
+          shardingColumn: id
+          algorithmExpression: t_${id % 4}
+  defaultDatabaseStrategy:
+    inline:
+      shardingColumn: user_id
+      algorithmExpression: ds_${user_id % 2}
+";
+        let found = tables(file).unwrap()["t"].clone();
+        assert_eq!(found.rule.as_deref(), Some("(user_id % 2) * 4 + id % 4"));
+        assert_eq!(found.shards[5], ("b".to_owned(), "t_1".to_owned()));
     }
 
     #[test]

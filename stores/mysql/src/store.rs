@@ -203,9 +203,17 @@ impl MySqlStore {
         let declared = declared
             .map_err(|why| refuse(format!("read the ShardingSphere configuration: {why}")))?
             .unwrap_or_default();
-        for (name, shards) in declared {
+        for (name, sphere::Declared { shards, rule }) in declared {
             // What is declared here goes before it.
-            tables.entry(name).or_insert((shards, vec![]));
+            if tables.contains_key(&name) {
+                continue;
+            }
+            if let Some(rule) = rule {
+                let rule = Rule::parse(&rule, shards.len());
+                rules
+                    .insert(name.clone(), rule.map_err(|why| refuse(format!("have table '{name}': {why}")))?);
+            }
+            tables.insert(name, (shards, vec![]));
         }
         let shared = Shared {
             servers,

@@ -2,13 +2,14 @@
 
 use crate::binlog::LOGS;
 use crate::common::*;
+use crate::loading::loaded;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use keepfast_model::TableName;
 use keepfast_model::cut::Exactness;
 use keepfast_mysql::{MySqlStore, Options, ShardedTable, Transactions};
 use keepfast_store::conformance::read_table;
-use keepfast_store::{CutOptions, OpenCut, Store};
+use keepfast_store::{CutOptions, LoadMode, OpenCut, Store};
 use keepfast_testbed::sharding_sphere::ShardingProxy;
 use keepfast_testbed::{Missing, cache_folder};
 use std::io::Write;
@@ -128,4 +129,83 @@ async fn no_backup_tears_a_transaction_of_a_sharding_sphere_proxy() {
         assert!(moves > cuts, "{moves} moves are too few to show anything");
         assert!(torn > 0, "without closing nothing was torn either, so this shows nothing");
     }
+}
+
+/// What the proxy answers.
+async fn ask(mut client: Command, sql: String) -> String {
+    let run = move || {
+        let output = client.args(["--batch", "--skip-column-names", "--execute"]).arg(sql).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_come_back_to_where_a_sharding_sphere_proxy_of_the_same_configuration_looks_for_them() {
+    let _logs = LOGS.read().await;
+    let program = std::env::current_exe().unwrap();
+    let cache = cache_folder(program.parent().unwrap().parent().unwrap());
+    let Some(urls) = KINDS.iter().find_map(|kind| servers(kind)) else { return };
+    let prefix = fresh("ruled");
+    let shards = [0, 1].map(|at| (urls[at].clone(), format!("{prefix}_{at}")));
+    for (url, database) in &shards {
+        run(url, &[&format!("CREATE DATABASE {database}")]).await;
+        for table in ["accounts (id INT PRIMARY KEY)".to_owned()].into_iter().chain((0..4).map(|n| {
+            format!(
+                "orders_{n} (user_id BIGINT, order_id BIGINT, note TEXT, PRIMARY KEY (order_id, user_id))"
+            )
+        })) {
+            run(url, &[&format!("CREATE TABLE {database}.{table}")]).await;
+        }
+    }
+    let proxy = match ShardingProxy::start(&cache, &shards) {
+        Ok(proxy) => proxy,
+        Err(Missing::Tool(why)) => return skipped(&why),
+        Err(Missing::Failed(why)) => panic!("{why}"),
+    };
+    let client = || proxy.client(&cache).unwrap_or_else(|e| panic!("{e}"));
+    let keys: Vec<(u32, u32)> = (0..160).map(|n| (n * 7 % 31, n)).collect();
+    let rows = keys.iter().map(|(user, order)| format!("({user}, {order}, 'of {user}')"));
+    let rows = rows.collect::<Vec<_>>().join(", ");
+    ask(client(), format!("INSERT INTO orders (user_id, order_id, note) VALUES {rows}")).await;
+    let places = || async {
+        let mut all = vec![];
+        for (url, database) in &shards {
+            for n in 0..4 {
+                let keys = format!(
+                    "SELECT GROUP_CONCAT(user_id, '/', order_id ORDER BY order_id) FROM {database}.orders_{n}"
+                );
+                all.push(value(url, &keys).await);
+            }
+        }
+        all
+    };
+    let before = places().await;
+    assert!(before.iter().all(Option::is_some), "the proxy puts rows into every table: {before:?}");
+    let store = MySqlStore::new(&Options {
+        urls: urls[..2].to_vec(),
+        sharding_sphere: Some(proxy.tables().to_owned()),
+        sessions: 2,
+        transactions: Transactions::Xa,
+        ..Options::default()
+    })
+    .unwrap();
+    let table = TableName::bare("orders");
+    let cut = store.open_cut(std::slice::from_ref(&table), &CutOptions::default()).await.unwrap();
+    for (url, database) in &shards {
+        for n in 0..4 {
+            run(url, &[&format!("DELETE FROM {database}.orders_{n}")]).await;
+        }
+    }
+    let load = loaded(&store, cut.as_ref(), &table, &table, LoadMode::Replace).await.unwrap();
+    load.publish().await.unwrap();
+    cut.release().await.unwrap();
+    assert_eq!(places().await, before);
+    let asked = keys.iter().map(|(user, order)| {
+        format!("SELECT note FROM orders WHERE user_id = {user} AND order_id = {order};")
+    });
+    let found = ask(client(), asked.collect()).await;
+    let notes: Vec<String> = keys.iter().map(|(user, _)| format!("of {user}")).collect();
+    assert_eq!(found.lines().collect::<Vec<_>>(), notes);
 }
