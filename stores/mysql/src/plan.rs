@@ -129,16 +129,20 @@ pub(crate) async fn pieces_of(
     Ok(pieces)
 }
 
-/// Joins neighbouring cells to about `wanted` ranges of like size: where each begins, and its rows.
+/// Joins neighbouring cells to `wanted` ranges of like size at most: where each begins, and its rows.
 fn balanced(cells: &[(&Key, u64)], wanted: u64) -> Vec<(usize, u64)> {
-    let all: u64 = cells.iter().map(|(_, rows)| rows).sum();
-    let goal = (all / wanted).max(1);
+    let all = cells.iter().map(|(_, rows)| u128::from(*rows)).sum::<u128>().max(1);
     let mut chosen: Vec<(usize, u64)> = vec![];
+    let (mut before, mut last) = (0_u128, None);
     for (at, (_, rows)) in cells.iter().enumerate() {
+        // The range that its middle is in, were all of them equal.
+        let range = (before + u128::from(*rows) / 2) * u128::from(wanted) / all;
+        before += u128::from(*rows);
         match chosen.last_mut() {
-            Some((_, sum)) if *sum + rows / 2 <= goal => *sum += rows,
+            Some((_, sum)) if last == Some(range) => *sum += rows,
             _ => chosen.push((at, *rows)),
         }
+        last = Some(range);
     }
     chosen
 }
@@ -185,5 +189,6 @@ mod tests {
         assert_eq!(sizes(&[1, 1, 90, 1, 1, 6], 4), [2, 90, 8]);
         assert_eq!(sizes(&[5], 4), [5]);
         assert_eq!(sizes(&[0, 0], 4), [0]);
+        assert_eq!(sizes(&[30, 30, 30, 9, 1], 3), [30, 30, 40], "no crumb at the end");
     }
 }
