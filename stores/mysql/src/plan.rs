@@ -137,6 +137,7 @@ fn balanced(cells: &[(&Key, u64)], wanted: u64) -> Vec<(usize, u64)> {
     for (at, (_, rows)) in cells.iter().enumerate() {
         // The range that its middle is in, were all of them equal.
         let range = (before + u128::from(*rows) / 2) * u128::from(wanted) / all;
+        let range = range.min(u128::from(wanted.max(1)) - 1);
         before += u128::from(*rows);
         match chosen.last_mut() {
             Some((_, sum)) if last == Some(range) => *sum += rows,
@@ -189,6 +190,6 @@ mod tests {
         assert_eq!(sizes(&[1, 1, 90, 1, 1, 6], 4), [2, 90, 8]);
         assert_eq!(sizes(&[5], 4), [5]);
         assert_eq!(sizes(&[0, 0], 4), [0]);
-        assert_eq!(sizes(&[30, 30, 30, 9, 1], 3), [30, 30, 40], "no crumb at the end");
+        assert_eq!(sizes(&[30, 30, 30, 9, 1, 0], 3), [30, 30, 40], "no crumb at the end");
     }
 }
