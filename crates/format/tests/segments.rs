@@ -292,7 +292,7 @@ fn a_profile_follows_its_sample_and_has_a_stable_identity() {
 }
 
 #[test]
-fn targets_are_powers_of_two_that_make_about_two_thousand_segments() {
+fn targets_are_powers_of_two_that_make_about_as_many_segments_as_are_wanted() {
     for (rows, target) in [
         (0, 4_096),
         (8_000_000, 4_096),
@@ -303,6 +303,7 @@ fn targets_are_powers_of_two_that_make_about_two_thousand_segments() {
     ] {
         assert_eq!(keepfast_format::target_rows_for(rows, 2_000), target, "{rows}");
     }
+    assert_eq!(keepfast_format::target_rows_for(8_000_000, 400), 16_384);
 }
 
 #[test]

@@ -22,6 +22,9 @@ use tokio::task::JoinHandle;
 /// Bytes of a part that wait in memory to be sent, about; the fullest file goes first.
 const WAITING: usize = 8 << 20;
 
+/// Room that a file may have for nothing.
+const LITTLE: usize = 64 << 10;
+
 /// Rows for one physical table.
 #[derive(Debug, Default)]
 struct File {
@@ -54,11 +57,23 @@ struct Work {
     spare: Spare,
 }
 
-/// Memory of files that were sent, for the next ones.
-type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+/// Memory of the file that was sent last, for the next one.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<u8>>>);
 
-fn spare(of: &Spare) -> MutexGuard<'_, Vec<Vec<u8>>> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+impl Spare {
+    fn place(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.place())
+    }
+
+    fn give(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        *self.place() = bytes;
+    }
 }
 
 /// The name of a part's mark.
@@ -120,10 +135,16 @@ pub(super) async fn send(
         while waiting > if ended { 0 } else { WAITING } {
             let Some(fullest) = (0..files.len()).max_by_key(|at| files[*at].len()) else { break };
             let file = File {
-                bytes: std::mem::replace(&mut files[fullest], spare(&sent).pop().unwrap_or_default()),
+                bytes: std::mem::replace(&mut files[fullest], sent.take()),
                 rows: std::mem::take(&mut counts[fullest]),
             };
             waiting -= file.bytes.len();
+            // Rows may go elsewhere from now on: what a file was once is no room that it needs.
+            for (at, file) in files.iter_mut().enumerate() {
+                if at != fullest && file.capacity() / 2 > file.len() + LITTLE {
+                    file.shrink_to_fit();
+                }
+            }
             let server = target.places[fullest].server;
             if let Some(writer) = writers.get_mut(&server)
                 && writer.orders.send(Order::Send(fullest, file)).await.is_err()
@@ -211,8 +232,7 @@ impl Work {
             session.send_file(piece).await.map_err(fail)?;
         }
         let (count, warnings) = session.end_file().await.map_err(fail)?;
-        file.bytes.clear();
-        spare(&self.spare).push(file.bytes);
+        self.spare.give(std::mem::take(&mut file.bytes));
         if warnings > 0 {
             let said = session.rows("SHOW WARNINGS LIMIT 3").await.unwrap_or_default();
             let said: Vec<String> = said
