@@ -95,7 +95,7 @@ impl Layout {
         if bytes > PAGE_MAX {
             return Err(FormatError::Unsupported { what: format!("a row of about {} MiB", bytes >> 20) });
         }
-        // About what a file has; more would be copied as the file grows.
+        // About as much as a file has: one that grows is copied each time.
         let room = bytes as usize / 2;
         let properties = match keys {
             Some(keys) => self

@@ -175,13 +175,20 @@ fn plain(column: &str) -> Option<&str> {
 impl Names<'_> {
     /// All of them in the order of the remainder, where those that are there show it.
     fn all<'n>(&self, there: impl Iterator<Item = &'n str>) -> Option<Vec<String>> {
-        let there: BTreeSet<&str> = there.collect();
+        // Each once, in the order of the nodes.
+        let mut seen = BTreeSet::new();
+        let there: Vec<&str> = there.filter(|name| seen.insert(*name)).collect();
         let first = there.first()?;
         match self {
             Self::One => (there.len() == 1).then(|| vec![(*first).to_owned()]),
-            Self::Remainder { before, of, .. } => {
-                let before = before.unwrap_or_else(|| first.trim_end_matches(|c: char| c.is_ascii_digit()));
+            Self::Remainder { before: Some(before), of, .. } => {
                 Some((0..*of).map(|n| format!("{before}{n}")).collect())
+            }
+            Self::Remainder { before: None, of, .. } => {
+                let before = first.trim_end_matches(|c: char| c.is_ascii_digit());
+                let all: Vec<String> = (0..*of).map(|n| format!("{before}{n}")).collect();
+                // It takes the first name that ends in the remainder: of 1 and 11 the 1, where that stands first.
+                (there == all).then_some(all)
             }
         }
     }
@@ -381,6 +388,10 @@ rules:
       type: inline
       props:
         algorithm-expression: \"ds_$->{ user_id%2 }\"
+    sources_mod:
+      type: MOD
+      props:
+        sharding-count: 2
     hashed:
       type: HASH_MOD
       props:
@@ -409,6 +420,8 @@ rules:
         assert_eq!(rule(all, &modulo), some("(user_id % 2) * 16 + order_id % 16"));
         assert_eq!(rule("ds_1.t_order_${0..15}", &orders), some("order_id % 16"));
         assert_eq!(rule("ds_${0..1}.t_order", &sources), some("user_id % 2"));
+        let modulo_both = strategy("database", "user_id", "sources_mod") + &orders;
+        assert_eq!(with(all, &modulo_both), with(all, &both));
         let none = "      tableStrategy:\n        none:\n";
         assert_eq!(rule("ds_${0..1}.t_order", &(sources.clone() + none)), some("user_id % 2"));
         // The order of its numbers, whatever that of the nodes is.
@@ -424,6 +437,8 @@ rules:
             // Another column than the strategy's, an algorithm that is not there, one that is not understood.
             (all, sources.clone() + &strategy("table", "user_id", "t_order_inline")),
             (all, sources.clone() + &strategy("table", "order_id", "nowhere")),
+            // MOD takes the first name that ends in the remainder, and here t_order_11 stands before t_order_1.
+            ("ds_${0..1}.t_order_${[11,0,1,2,3,4,5,6,7,8,9,10,12,13,14,15]}", modulo),
             (all, sources + &strategy("table", "order_id", "hashed")),
         ] {
             let found = with(nodes, &strategies);

@@ -56,7 +56,7 @@ impl<'a> Cells<'a> {
             return Ok(vec![]);
         };
         let mut cells = vec![Cell { from: first, rows, slow: 0 }];
-        let small = (rows * CELL_TENTHS / (pieces * 10)).max(1);
+        let small = (rows.saturating_mul(CELL_TENTHS) / pieces.saturating_mul(10).max(1)).max(1);
         while Instant::now() < until {
             let wide = cells.iter().enumerate().filter(|(_, cell)| cell.slow < TRIES);
             let Some(at) = wide.max_by_key(|(_, cell)| cell.rows).map(|(at, _)| at) else { break };
